@@ -1,0 +1,1 @@
+//! What users and Flux write: the custom resources and the Event

@@ -1,0 +1,1 @@
+//! Kubernetes: watches, the object index, Secrets, Kubernetes Events, finalizers

@@ -1,0 +1,1 @@
+//! Belfry's rules as values: events, configuration, matching, the fold, retry decisions

@@ -1,0 +1,1 @@
+//! One file a provider: render a notification, classify the answer

@@ -1,0 +1,1 @@
+//! The durable log, object states, lanes and deliveries

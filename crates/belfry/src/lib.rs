@@ -1,0 +1,1 @@
+//! Flux events in, never lost, out to real destinations

@@ -1,1 +1,22 @@
-//! Partners for tests: a real API server, a scripted sink, processes to kill
+//! Partners for tests: a real API server, a scripted HTTP sink, processes to kill.
+//!
+//! Everything here runs on 127.0.0.1, ends with the test process however that ends, and keeps real time: none of it hangs
+//! on the clock of the test's own runtime, which may be paused.
+//!
+//! Knows nothing of Belfry's crates: what it offers, it offers to any program.
+
+pub mod cluster;
+pub mod port;
+pub mod probe;
+pub mod process;
+pub mod sink;
+
+mod guard;
+mod skip;
+mod wait;
+
+pub use cluster::Cluster;
+pub use process::{Process, Program};
+pub use sink::{Answer, Sink};
+pub use skip::skip;
+pub use wait::until;

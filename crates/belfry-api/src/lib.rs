@@ -1,1 +1,22 @@
-//! What users and Flux write: the custom resources and the Event
+//! What users and Flux write: the custom resources of `notification.toolkit.fluxcd.io` and the Event that Flux's
+//! controllers POST. Types only. This crate knows nothing of what is done with them.
+
+mod event;
+mod meta;
+mod resources;
+
+pub use event::{Event, ObjectReference};
+pub use meta::{Metadata, Resource};
+pub use resources::{
+    Alert, AlertSpec, CrossNamespaceObjectReference, EventSeverity, LocalObjectReference, Provider, ProviderSpec,
+};
+
+/// API group of Belfry's and the peer's custom resources.
+pub const GROUP: &str = "notification.toolkit.fluxcd.io";
+
+/// The version of Provider and Alert that is stored in etcd.
+pub const STORAGE_VERSION: &str = "v1beta3";
+
+/// Every version of Provider and Alert that was ever published, and the announced `v1`. Their fields are subsets of
+/// one schema, so all of them parse as the same types.
+pub const VERSIONS: [&str; 4] = ["v1", "v1beta3", "v1beta2", "v1beta1"];

@@ -1,1 +1,21 @@
-//! Belfry's rules as values: events, configuration, matching, the fold, retry decisions
+//! Belfry's rules as values: what an event says, what configuration means, which routes an event takes, what the fold
+//! decides, when an attempt is made again. No async runtime, no I/O, no clock, no randomness: time and chance are
+//! parameters.
+
+pub mod config;
+pub mod decide;
+pub mod duration;
+pub mod event;
+pub mod go_json;
+pub mod index;
+pub mod limits;
+pub mod notification;
+pub mod object;
+pub mod plan;
+pub mod regexes;
+pub mod revision;
+pub mod secret;
+pub mod time;
+
+pub use object::{ConfigKey, ConfigKind, ObjectKey};
+pub use time::{Seq, Time};

@@ -1,0 +1,136 @@
+//! Provider and Alert, as <https://fluxcd.io/flux/components/notification/> documents them. Doc comments become the
+//! descriptions in the CRDs.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Resource;
+
+/// Where deliveries go.
+pub type Provider = Resource<ProviderSpec>;
+
+/// Which events go to which Provider.
+pub type Alert = Resource<AlertSpec>;
+
+/// ProviderSpec defines the desired state of the Provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderSpec {
+    /// Type specifies which Provider implementation to use.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Interval at which to reconcile the Provider with its Secret references. Deprecated and not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Channel specifies the destination channel where events should be posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// Username specifies the name under which events are posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Address specifies the endpoint, in a generic sense, to where alerts are sent. What kind of endpoint depends on
+    /// the Provider type: for generic it is an HTTP/S address, for others it can be a project ID or a namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Timeout for one attempt at sending to the Provider. Defaults to 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Proxy the HTTP/S address of the proxy server. Deprecated: use proxySecretRef instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// ProxySecretRef names a Secret with the 'address' of an HTTP/S proxy, and optionally its 'username' and
+    /// 'password'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_secret_ref: Option<LocalObjectReference>,
+    /// SecretRef names the Secret with the credentials for this Provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalObjectReference>,
+    /// ServiceAccountName is the Kubernetes ServiceAccount whose workload identity authenticates with the cloud
+    /// provider's services. Needs the feature gate ObjectLevelWorkloadIdentity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// CertSecretRef names a Secret with TLS certificates: 'ca.crt' (replaces the system's roots), 'tls.crt' and
+    /// 'tls.key' (client certificate). The older names 'caFile', 'certFile', 'keyFile' still work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_secret_ref: Option<LocalObjectReference>,
+    /// Suspend tells the controller to skip new events for this Provider; what already waits is held.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+    /// CommitStatusExpr is a CEL expression that evaluates to the string used as commit status id, with the variables
+    /// event, provider and alert. Only for the types github, gitlab, gitea, bitbucketserver, bitbucket, azuredevops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_status_expr: Option<String>,
+}
+
+/// AlertSpec defines an alerting rule for events involving a list of objects.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertSpec {
+    /// ProviderRef specifies which Provider this Alert should use.
+    pub provider_ref: LocalObjectReference,
+    /// EventSeverity specifies how to filter events based on severity. If set to 'info' no events will be filtered.
+    #[serde(default)]
+    pub event_severity: EventSeverity,
+    /// EventSources specifies how to filter events based on the involved object kind, name and namespace.
+    pub event_sources: Vec<CrossNamespaceObjectReference>,
+    /// InclusionList specifies a list of Golang regular expressions to be used for including messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inclusion_list: Vec<String>,
+    /// ExclusionList specifies a list of Golang regular expressions to be used for excluding messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclusion_list: Vec<String>,
+    /// EventMetadata is added to the metadata of the events that this Alert sends. Metadata of the emitting controller
+    /// wins over it; it wins over the object's event.toolkit.fluxcd.io/ annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub event_metadata: BTreeMap<String, String>,
+    /// Summary holds a short description of the impact and affected cluster. Deprecated: use eventMetadata instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Suspend tells the controller to skip new events for this Alert; what already waits is held.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+}
+
+/// The least severity that an Alert selects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EventSeverity {
+    /// Every event.
+    #[default]
+    Info,
+    /// Only errors.
+    Error,
+}
+
+/// LocalObjectReference names an object in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalObjectReference {
+    /// Name of the referent.
+    pub name: String,
+}
+
+/// CrossNamespaceObjectReference selects Flux objects at cluster level.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CrossNamespaceObjectReference {
+    /// API version of the referent; not used to select events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Kind of the referent.
+    pub kind: String,
+    /// Name of the referent; '*' selects all.
+    pub name: String,
+    /// Namespace of the referent; defaults to the Alert's own. '*' selects all namespaces when the Alert is in the
+    /// controller's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// MatchLabels selects objects that carry all of these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub match_labels: Option<BTreeMap<String, String>>,
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}

@@ -1,0 +1,1 @@
+//! Configuration as a pure function: documents in, a snapshot and findings out.

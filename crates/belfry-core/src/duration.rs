@@ -1,0 +1,1 @@
+//! Durations as Go spells them.

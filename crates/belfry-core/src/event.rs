@@ -1,0 +1,1 @@
+//! Events as values: reading, metadata, keys.

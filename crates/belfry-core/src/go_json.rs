@@ -1,0 +1,1 @@
+//! JSON exactly as Go's encoder writes it.

@@ -1,0 +1,159 @@
+//! The object index: the one trimmed picture of Flux objects. Watches, or manifests in a folder, feed it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The few fields of a Flux object that Belfry's rules need.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IndexedObject {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Counts changes of the spec.
+    pub generation: i64,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// It carries a deletion timestamp.
+    pub deleting: bool,
+    /// `spec.sourceRef`, `spec.chartRef` or the chart's `sourceRef`: what it is made from.
+    pub source: Option<SourceReference>,
+    /// `spec.url` of a source.
+    pub url: Option<String>,
+    /// `status.artifact.revision` of a source.
+    pub artifact_revision: Option<String>,
+    /// `status.artifact.metadata`'s origin revision (`org.opencontainers.image.revision`).
+    pub artifact_origin_revision: Option<String>,
+    /// `status.lastAppliedRevision`.
+    pub applied_revision: Option<String>,
+    /// `status.lastAppliedOriginRevision`.
+    pub applied_origin_revision: Option<String>,
+    /// `status.lastAttemptedRevision`.
+    pub attempted_revision: Option<String>,
+    /// Its Ready condition.
+    pub ready: Option<Condition>,
+}
+
+/// A reference to a source object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct SourceReference {
+    /// Kind.
+    #[serde(default)]
+    pub kind: String,
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+    /// Namespace; the referring object's own when absent.
+    #[serde(default)]
+    pub namespace: Option<String>,
+}
+
+/// A status condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `True`, `False` or `Unknown`.
+    #[serde(default)]
+    pub status: String,
+    /// Reason.
+    #[serde(default)]
+    pub reason: String,
+    /// Message.
+    #[serde(default)]
+    pub message: String,
+    /// The generation that it tells of.
+    #[serde(default)]
+    pub observed_generation: i64,
+}
+
+impl IndexedObject {
+    /// Takes the needed fields out of a whole object; `None` when it has no kind or name.
+    pub fn trim(object: &Value) -> Option<Self> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let source = ["/spec/sourceRef", "/spec/chartRef", "/spec/chart/spec/sourceRef"]
+            .iter()
+            .find_map(|pointer| object.pointer(pointer))
+            .and_then(|value| SourceReference::deserialize(value).ok());
+        let ready = object
+            .pointer("/status/conditions")
+            .and_then(Value::as_array)
+            .and_then(|conditions| conditions.iter().find(|c| c.get("type").and_then(Value::as_str) == Some("Ready")))
+            .and_then(|condition| Condition::deserialize(condition).ok());
+        let labels = object.pointer("/metadata/labels").and_then(|labels| BTreeMap::deserialize(labels).ok());
+        Some(Self {
+            group: text("/apiVersion")?.split_once('/').map_or_else(String::new, |(group, _)| group.to_owned()),
+            kind: text("/kind")?,
+            namespace: text("/metadata/namespace").unwrap_or_else(|| "default".into()),
+            name: text("/metadata/name")?,
+            uid: text("/metadata/uid").unwrap_or_default(),
+            generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default(),
+            labels: labels.unwrap_or_default(),
+            suspended: object.pointer("/spec/suspend").and_then(Value::as_bool).unwrap_or_default(),
+            deleting: object.pointer("/metadata/deletionTimestamp").is_some(),
+            source,
+            url: text("/spec/url"),
+            artifact_revision: text("/status/artifact/revision"),
+            artifact_origin_revision: object
+                .pointer("/status/artifact/metadata")
+                .and_then(|metadata| metadata.get("org.opencontainers.image.revision"))
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            applied_revision: text("/status/lastAppliedRevision"),
+            applied_origin_revision: text("/status/lastAppliedOriginRevision"),
+            attempted_revision: text("/status/lastAttemptedRevision"),
+            ready,
+        })
+    }
+}
+
+/// Flux objects of the local cluster by kind, namespace and name.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectIndex {
+    objects: HashMap<String, HashMap<(String, String), IndexedObject>>,
+}
+
+impl ObjectIndex {
+    /// The object of this kind, namespace and name.
+    pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&IndexedObject> {
+        self.objects.get(kind)?.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Adds or replaces an object.
+    pub fn apply(&mut self, object: IndexedObject) {
+        let key = (object.namespace.clone(), object.name.clone());
+        self.objects.entry(object.kind.clone()).or_default().insert(key, object);
+    }
+
+    /// Removes an object.
+    pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) {
+        if let Some(objects) = self.objects.get_mut(kind) {
+            objects.remove(&(namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Replaces all objects of a kind, as a watch that starts anew does.
+    pub fn replace(&mut self, kind: &str, objects: impl IntoIterator<Item = IndexedObject>) {
+        let objects = objects.into_iter().map(|o| ((o.namespace.clone(), o.name.clone()), o)).collect();
+        self.objects.insert(kind.to_owned(), objects);
+    }
+
+    /// How many objects it holds.
+    pub fn len(&self) -> usize {
+        self.objects.values().map(HashMap::len).sum()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

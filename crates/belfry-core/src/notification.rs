@@ -1,0 +1,62 @@
+//! What a notifier is given, and what it answers.
+
+use std::{sync::Arc, time::Duration};
+
+use belfry_api::Event;
+
+use crate::{ConfigKey, ObjectKey, Seq};
+
+/// One event on its way to one Provider, with the metadata already combined (see [`crate::event::combine`]).
+#[derive(Clone, Debug)]
+pub struct Notification {
+    /// The event; its metadata is what the Alert, the object and the controller say together, without prefixes.
+    pub event: Event,
+    /// The object that it is about.
+    pub object: ObjectKey,
+    /// When it arrived, which also identifies it.
+    pub seq: Seq,
+    /// Identifies the delivery; the same over all attempts.
+    pub delivery: i64,
+    /// The Alert that selected it.
+    pub alert: ConfigKey,
+    /// UID of that Alert; empty outside a cluster.
+    pub alert_uid: Arc<str>,
+    /// UID of the Provider; empty outside a cluster.
+    pub provider_uid: Arc<str>,
+}
+
+/// How an attempt at a delivery ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination took it.
+    Delivered,
+    /// There is nothing to send to this destination for this event; counts as settled. Says why.
+    Skipped(&'static str),
+    /// The destination is unreachable, overloaded or broken: try again.
+    Retry(Failure),
+    /// Something in the configuration or its Secrets must be mended first: try again slowly, and at once when it
+    /// changes.
+    Misconfigured(Failure),
+    /// The destination will never take this message: a dead letter.
+    Rejected(Failure),
+}
+
+/// What is known of an attempt that failed. All of it is masked: fit for logs, pages and Kubernetes Events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// What went wrong, for the person who reads it; the first 256 bytes of the answer included.
+    pub error: String,
+    /// How long the destination asks to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
+    /// It isn't known whether the destination acted on the request (a timeout, a connection lost after sending).
+    pub unknown: bool,
+}
+
+impl Failure {
+    /// A failure without an answer.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into(), ..Self::default() }
+    }
+}

@@ -1,0 +1,1 @@
+//! Revision strings of Flux: what they point at, and the commit inside.

@@ -1,7 +1,7 @@
 //! Partners for tests: a real API server, a scripted HTTP sink, processes to kill.
 //!
-//! Everything here runs on 127.0.0.1, ends with the test process however that ends, and keeps real time: none of it hangs
-//! on the clock of the test's own runtime, which may be paused.
+//! Everything here runs on 127.0.0.1 and ends with the test process, however that ends. The sink keeps real time on a
+//! runtime of its own, so it also serves a test whose clock is paused; what waits for processes needs a clock that runs.
 //!
 //! Knows nothing of Belfry's crates: what it offers, it offers to any program.
 

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Calls `probe` until it gives a value, and says what was waited for, and why it did not come, once `timeout` is over.
 ///
-/// The limit is in real time, and also holds for a probe that never answers.
+/// The limit also holds for a probe that never answers.
 pub async fn until<T, F>(what: &str, timeout: Duration, mut probe: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,

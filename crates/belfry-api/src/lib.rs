@@ -1,14 +1,17 @@
 //! What users and Flux write: the custom resources of `notification.toolkit.fluxcd.io` and the Event that Flux's
 //! controllers POST. Types only. This crate knows nothing of what is done with them.
 
+mod crds;
 mod event;
 mod meta;
 mod resources;
 
+pub use crds::{crds, spec_schema};
 pub use event::{Event, ObjectReference};
 pub use meta::{Metadata, Resource};
 pub use resources::{
-    Alert, AlertSpec, CrossNamespaceObjectReference, EventSeverity, LocalObjectReference, Provider, ProviderSpec,
+    Alert, AlertSpec, COMMIT_STATUS_MESSAGE, COMMIT_STATUS_TYPES, CrossNamespaceObjectReference, EventSeverity,
+    LocalObjectReference, PROVIDER_TYPES, Provider, ProviderSpec, SOURCE_KINDS,
 };
 
 /// API group of Belfry's and the peer's custom resources.

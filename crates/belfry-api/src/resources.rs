@@ -8,6 +8,73 @@ use serde::{Deserialize, Serialize};
 
 use crate::Resource;
 
+/// The values of a Provider's `spec.type`.
+pub const PROVIDER_TYPES: &[&str] = &[
+    "slack",
+    "discord",
+    "msteams",
+    "rocket",
+    "generic",
+    "generic-hmac",
+    "github",
+    "gitlab",
+    "gitea",
+    "giteapullrequestcomment",
+    "bitbucketserver",
+    "bitbucket",
+    "azuredevops",
+    "googlechat",
+    "googlepubsub",
+    "webex",
+    "sentry",
+    "azureeventhub",
+    "telegram",
+    "lark",
+    "matrix",
+    "opsgenie",
+    "alertmanager",
+    "grafana",
+    "githubdispatch",
+    "githubpullrequestcomment",
+    "gitlabmergerequestcomment",
+    "pagerduty",
+    "datadog",
+    "nats",
+    "zulip",
+    "otel",
+    "zoom",
+    "incident.io",
+];
+
+/// The types that post commit statuses, and so take `spec.commitStatusExpr`.
+pub const COMMIT_STATUS_TYPES: &[&str] =
+    &["github", "gitlab", "gitea", "bitbucketserver", "bitbucket", "azuredevops"];
+
+/// What is said of a `spec.commitStatusExpr` on any other type.
+pub const COMMIT_STATUS_MESSAGE: &str = "spec.commitStatusExpr is only supported for the 'github', 'gitlab', 'gitea', \
+                                         'bitbucketserver', 'bitbucket', 'azuredevops' provider types";
+
+/// The same rule in CEL, for the API server.
+const COMMIT_STATUS_RULE: &str = "self.type == 'github' || self.type == 'gitlab' || self.type == 'gitea' || \
+                                  self.type == 'bitbucketserver' || self.type == 'bitbucket' || self.type == \
+                                  'azuredevops' || !has(self.commitStatusExpr)";
+
+/// The kinds that an Alert's `spec.eventSources` can name.
+pub const SOURCE_KINDS: &[&str] = &[
+    "Bucket",
+    "GitRepository",
+    "Kustomization",
+    "HelmRelease",
+    "HelmChart",
+    "HelmRepository",
+    "ImageRepository",
+    "ImagePolicy",
+    "ImageUpdateAutomation",
+    "OCIRepository",
+    "ArtifactGenerator",
+    "ExternalArtifact",
+];
+
 /// Where deliveries go.
 pub type Provider = Resource<ProviderSpec>;
 
@@ -17,28 +84,36 @@ pub type Alert = Resource<AlertSpec>;
 /// ProviderSpec defines the desired state of the Provider.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{ "message": COMMIT_STATUS_MESSAGE, "rule": COMMIT_STATUS_RULE }]))]
 pub struct ProviderSpec {
     /// Type specifies which Provider implementation to use.
     #[serde(rename = "type")]
+    #[schemars(extend("enum" = PROVIDER_TYPES))]
     pub type_: String,
     /// Interval at which to reconcile the Provider with its Secret references. Deprecated and not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub interval: Option<String>,
     /// Channel specifies the destination channel where events should be posted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
     pub channel: Option<String>,
     /// Username specifies the name under which events are posted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
     pub username: Option<String>,
     /// Address specifies the endpoint, in a generic sense, to where alerts are sent. What kind of endpoint depends on
     /// the Provider type: for generic it is an HTTP/S address, for others it can be a project ID or a namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
     pub address: Option<String>,
     /// Timeout for one attempt at sending to the Provider. Defaults to 15s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$"))]
     pub timeout: Option<String>,
     /// Proxy the HTTP/S address of the proxy server. Deprecated: use proxySecretRef instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^(http|https)://.*$"))]
     pub proxy: Option<String>,
     /// ProxySecretRef names a Secret with the 'address' of an HTTP/S proxy, and optionally its 'username' and
     /// 'password'.
@@ -87,6 +162,7 @@ pub struct AlertSpec {
     pub event_metadata: BTreeMap<String, String>,
     /// Summary holds a short description of the impact and affected cluster. Deprecated: use eventMetadata instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
     pub summary: Option<String>,
     /// Suspend tells the controller to skip new events for this Alert; what already waits is held.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -119,12 +195,15 @@ pub struct CrossNamespaceObjectReference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
     /// Kind of the referent.
+    #[schemars(extend("enum" = SOURCE_KINDS))]
     pub kind: String,
     /// Name of the referent; '*' selects all.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Namespace of the referent; defaults to the Alert's own. '*' selects all namespaces when the Alert is in the
     /// controller's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub namespace: Option<String>,
     /// MatchLabels selects objects that carry all of these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,1 +1,81 @@
-//! Kubernetes: watches, the object index, Secrets, Kubernetes Events, finalizers
+//! Kubernetes: configuration and Flux objects from watches, Secrets, Kubernetes Events, finalizers, and whether the
+//! served CRDs are ours.
+//!
+//! It knows neither HTTP servers nor providers nor the store: it is given functions and gives streams. It compiles no
+//! configuration; it supplies the documents that `belfry_core::config::compile` takes. Nothing here needs the API
+//! server to be up: what watches goes on trying for ever, and says once per outage that it can't.
+
+mod announce;
+mod backoff;
+mod bucket;
+mod call;
+mod connect;
+mod definitions;
+mod discover;
+mod documents;
+mod error;
+mod finalizers;
+mod follow;
+mod kinds;
+mod objects;
+mod outage;
+mod recorder;
+mod secrets;
+mod seen;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use belfry_core::announcement::Announcement;
+use kube::Client;
+
+pub use crate::{
+    connect::{Settings, connect},
+    error::Error,
+    objects::ObjectChange,
+};
+
+/// The log targets of the Kubernetes client library, which speaks up at every attempt of an outage. Belfry says once
+/// what it means, so a log filter does well to switch these off unless somebody debugs.
+pub const LIBRARY_LOG_TARGETS: [&str; 2] = ["kube_client", "kube_runtime"];
+
+/// The cluster that Belfry runs in, or that a kubeconfig names. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    watched: Watched,
+    reach: Arc<outage::Reach>,
+    secrets: secrets::Secrets,
+    announcer: announce::Announcer,
+}
+
+/// What is watched, and how.
+#[derive(Clone, Debug)]
+struct Watched {
+    /// Only this namespace.
+    namespace: Option<String>,
+    /// How often a kind that is not served is looked for again.
+    rediscover: Duration,
+}
+
+impl Cluster {
+    fn new(client: Client, watched: Watched, reach: Arc<outage::Reach>) -> Self {
+        let secrets = secrets::Secrets::new(client.clone());
+        let announcer = announce::Announcer::start(client.clone());
+        Self(Arc::new(Inner { client, watched, reach, secrets, announcer }))
+    }
+
+    /// Whether the last request was answered, whatever the answer. True before the first.
+    pub fn reachable(&self) -> bool {
+        self.0.reach.is_up()
+    }
+
+    /// Makes a Kubernetes Event of a remark about a configuration object. Never blocks and never fails: it is queued,
+    /// and written by one task in the background; what does not fit into the queue, or comes too often about one
+    /// object, is left out.
+    pub fn announce(&self, announcement: Announcement) {
+        self.0.announcer.announce(announcement);
+    }
+}

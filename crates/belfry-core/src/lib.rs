@@ -2,6 +2,7 @@
 //! decides, when an attempt is made again. No async runtime, no I/O, no clock, no randomness: time and chance are
 //! parameters.
 
+pub mod announcement;
 pub mod config;
 pub mod decide;
 pub mod duration;

@@ -1,1 +1,30 @@
-//! The durable log, object states, lanes and deliveries
+//! The durable log, object states, lanes and deliveries: one [`Store`] over a small private trait, with group commit, the
+//! fold under the append lock, the window for repeats, caches and the head of the log. It knows nothing of HTTP,
+//! Kubernetes or providers, and of the fold only that it is [`belfry_core::plan::plan`].
+
+mod backlog;
+mod cache;
+mod engine;
+mod error;
+mod fold;
+mod prune;
+mod queries;
+mod queue;
+mod sqlite;
+mod stats;
+mod store;
+mod types;
+mod windows;
+mod writer;
+
+pub use error::{OpenError, RedeliverError, Refused, StoreError};
+pub use prune::Pruned;
+pub use queries::{
+    AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page,
+};
+pub use stats::{COMMIT_BUCKETS, CommitTimes, Pending, Stats};
+pub use store::Store;
+pub use types::{
+    Appended, AttemptOutcome, AttemptRecord, Claim, Claims, Clock, DestId, Finish, LaneId, Options, Redelivered, Room, Row,
+    RowResult, RowState, Settlement,
+};

@@ -1,1 +1,15 @@
-//! Flux events in, never lost, out to real destinations
+//! Flux events in, never lost, out to real destinations: the servers, the dispatcher and the command line that the
+//! `belfry` binary is made of.
+
+pub mod api;
+pub mod cli;
+pub mod configuration;
+pub mod dispatcher;
+pub mod environment;
+pub mod intake;
+pub mod manifests;
+pub mod metrics;
+pub mod operations;
+pub mod serve;
+pub mod server;
+pub mod source;

@@ -1,0 +1,156 @@
+//! The CustomResourceDefinitions of Provider and Alert, generated from their types: what a user reads in the types'
+//! documentation, what the API server checks and what Belfry checks itself are one thing.
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::{AlertSpec, GROUP, ProviderSpec, STORAGE_VERSION};
+
+/// The CustomResourceDefinitions of every kind, in the order of their names.
+pub fn crds() -> Vec<Value> {
+    vec![
+        crd("Alert", "alerts", &spec_schema::<AlertSpec>()),
+        crd("Provider", "providers", &spec_schema::<ProviderSpec>()),
+    ]
+}
+
+/// The structural schema of a spec: what Kubernetes takes for `openAPIV3Schema`, without references.
+pub fn spec_schema<S: JsonSchema>() -> Value {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<S>().to_value();
+    structural(&mut schema);
+    schema
+}
+
+/// Rewrites what schemars says into what Kubernetes takes for structural: one plain type for every value. An optional
+/// field is one that may be absent, not one that may be null.
+fn structural(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    for word in ["title", "nullable", "$schema", "format"] {
+        map.remove(word);
+    }
+    for word in ["anyOf", "oneOf"] {
+        if let Some(Value::Array(variants)) = map.remove(word) {
+            merge(map, variants);
+        }
+    }
+    if let Some(Value::Array(types)) = map.get("type") {
+        let plain = types.iter().find(|name| name.as_str() != Some("null")).cloned();
+        map.extend(plain.map(|plain| ("type".to_owned(), plain)));
+    }
+    if map.get("enum").is_some_and(|values| values.as_array().is_some_and(|v| v.contains(&Value::Null))) {
+        if let Some(Value::Array(values)) = map.get_mut("enum") {
+            values.retain(|value| !value.is_null());
+        }
+    }
+    if map.get("additionalProperties") == Some(&Value::Bool(false)) {
+        map.remove("additionalProperties");
+    }
+    for word in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get_mut(word) {
+            structural(inner);
+        }
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.values_mut().for_each(structural);
+    }
+}
+
+/// Puts variants into their schema: the one beside null, or constants as an enumeration.
+fn merge(map: &mut Map<String, Value>, variants: Vec<Value>) {
+    let constant = |variant: &Value| {
+        let single = variant.get("enum").and_then(Value::as_array).filter(|values| values.len() == 1);
+        variant.get("const").or_else(|| single.and_then(|values| values.first())).cloned()
+    };
+    let constants: Vec<Value> = variants.iter().filter_map(constant).filter(|value| !value.is_null()).collect();
+    if !constants.is_empty() {
+        map.insert("type".into(), "string".into());
+        map.insert("enum".into(), constants.into());
+        return;
+    }
+    for variant in variants {
+        if let Value::Object(inner) = variant {
+            for (word, value) in inner.into_iter().filter(|(_, value)| value != "null") {
+                map.entry(word).or_insert(value);
+            }
+        }
+    }
+}
+
+fn crd(kind: &str, plural: &str, spec: &Value) -> Value {
+    let singular = kind.to_lowercase();
+    let schema = json!({
+        "description": format!("{kind} is the Schema for the {plural} API"),
+        "type": "object",
+        "properties": {
+            "apiVersion": {
+                "description": "APIVersion defines the versioned schema of this representation of an object.",
+                "type": "string",
+            },
+            "kind": {
+                "description": "Kind is a string value representing the REST resource this object represents.",
+                "type": "string",
+            },
+            "metadata": { "type": "object" },
+            "spec": spec,
+        },
+    });
+    // Storage comes first: kubectl explains the first one.
+    let versions: Vec<Value> = [(STORAGE_VERSION, None), ("v1", None), old("v1beta2", kind), old("v1beta1", kind)]
+        .into_iter()
+        .map(|(name, warning)| version(name, warning, &schema))
+        .collect();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.{GROUP}"),
+            "annotations": { "kustomize.toolkit.fluxcd.io/substitute": "disabled" },
+        },
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "categories": ["all", "fluxcd", "fluxcd-notifications"],
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "singular": singular,
+            },
+            "scope": "Namespaced",
+            // The versions have one schema, so that changing the apiVersion is all there is to convert.
+            "conversion": { "strategy": "None" },
+            "versions": versions,
+        },
+    })
+}
+
+/// A version that is served for manifests of old.
+fn old(name: &'static str, kind: &str) -> (&'static str, Option<String>) {
+    (name, Some(format!("{GROUP}/{name} {kind} is deprecated, use {STORAGE_VERSION}")))
+}
+
+fn version(name: &str, warning: Option<String>, schema: &Value) -> Value {
+    let mut version = json!({
+        "name": name,
+        "served": true,
+        "storage": name == STORAGE_VERSION,
+        "additionalPrinterColumns": [{ "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" }],
+        "schema": { "openAPIV3Schema": schema },
+        "subresources": {},
+    });
+    if let Some(warning) = warning {
+        version["deprecated"] = true.into();
+        version["deprecationWarning"] = warning.into();
+    }
+    version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn show() { println!("{}", serde_json::to_string_pretty(&[spec_schema::<ProviderSpec>(), spec_schema::<AlertSpec>()]).unwrap()); }
+}

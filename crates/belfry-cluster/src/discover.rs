@@ -1,0 +1,102 @@
+//! Which version of a kind the API server serves, if any.
+
+use kube::{Client, core::ApiResource};
+use serde_json::Value;
+
+use crate::{Error, call, error::Error::Unavailable, kinds::Kind};
+
+/// The kind in the version that the API server prefers among those that have it. `None` when it is not served, which
+/// is said only by an API server that has finished its start.
+pub(crate) async fn discover(client: &Client, kind: &Kind) -> Result<Option<ApiResource>, Error> {
+    let what = format!("which versions of {} are served", kind.name);
+    let group = match call::get(client, &what, &format!("/apis/{}", kind.group)).await {
+        Ok(group) => group,
+        Err(error) if error.is_not_found() => return missing(client, what).await,
+        Err(error) => return Err(error),
+    };
+    for version in versions(&group) {
+        let list = match call::get(client, &what, &format!("/apis/{}/{version}", kind.group)).await {
+            Ok(list) => list,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error),
+        };
+        if let Some(plural) = plural(&list, kind) {
+            return Ok(Some(ApiResource {
+                group: kind.group.to_owned(),
+                api_version: format!("{}/{version}", kind.group),
+                version,
+                kind: kind.name.to_owned(),
+                plural,
+            }));
+        }
+    }
+    missing(client, what).await
+}
+
+/// An API server that starts denies CRDs that it has not read yet.
+async fn missing(client: &Client, what: String) -> Result<Option<ApiResource>, Error> {
+    let ready = http::Request::get("/readyz").body(Vec::new());
+    let ready = match ready {
+        Ok(request) => call::within("whether the API server is ready", client.request_text(request)).await,
+        Err(_) => return Ok(None),
+    };
+    match ready {
+        Err(Unavailable { source, .. }) => Err(Unavailable { what, source }),
+        // Where that question is forbidden or unknown, its other answers have to do.
+        _ => Ok(None),
+    }
+}
+
+/// The preferred version first, then the others in the API server's order.
+fn versions(group: &Value) -> Vec<String> {
+    let listed = group["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut versions: Vec<String> = Vec::new();
+    for entry in std::iter::once(&group["preferredVersion"]).chain(listed) {
+        if let Some(version) = entry["version"].as_str()
+            && !versions.iter().any(|known| known == version)
+        {
+            versions.push(version.to_owned());
+        }
+    }
+    versions
+}
+
+/// The plural under which a version serves the kind, if it can be listed and watched.
+fn plural(list: &Value, kind: &Kind) -> Option<String> {
+    let resources = list["resources"].as_array()?;
+    let able = |resource: &Value, verb: &str| {
+        resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|known| known == verb))
+    };
+    let resource = resources.iter().find(|resource| {
+        let name = resource["name"].as_str().unwrap_or("/");
+        resource["kind"] == kind.name && !name.contains('/') && able(resource, "list") && able(resource, "watch")
+    })?;
+    resource["name"].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_preferred_version_comes_first_and_subresources_are_no_kinds() {
+        let version = |name: &str| json!({ "version": name, "groupVersion": format!("g/{name}") });
+        let group = json!({
+            "versions": [version("v1"), version("v1beta2"), version("v1beta1")],
+            "preferredVersion": version("v1beta2"),
+        });
+        assert_eq!(versions(&group), ["v1beta2", "v1", "v1beta1"]);
+        assert!(versions(&json!({})).is_empty());
+
+        let kind = Kind { group: "g", name: "Bell" };
+        let resource = |name: &str, verbs: &[&str]| json!({ "name": name, "kind": "Bell", "verbs": verbs });
+        let list = json!({ "resources": [
+            resource("bells/status", &["get", "list", "watch"]),
+            resource("bells", &["get", "list", "watch"]),
+        ]});
+        assert_eq!(plural(&list, &kind).as_deref(), Some("bells"));
+        assert_eq!(plural(&json!({ "resources": [resource("bells", &["get"])] }), &kind), None);
+    }
+}

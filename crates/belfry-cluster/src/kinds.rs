@@ -1,0 +1,38 @@
+//! The kinds that Belfry watches.
+
+/// A kind by its group and name; which of its versions is watched, the API server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) group: &'static str,
+    pub(crate) name: &'static str,
+}
+
+const fn kind(group: &'static str, name: &'static str) -> Kind {
+    Kind { group, name }
+}
+
+const SOURCE: &str = "source.toolkit.fluxcd.io";
+const IMAGE: &str = "image.toolkit.fluxcd.io";
+
+/// Where deliveries go.
+pub(crate) static PROVIDER: Kind = kind(belfry_api::GROUP, "Provider");
+/// Which events go where.
+pub(crate) static ALERT: Kind = kind(belfry_api::GROUP, "Alert");
+/// Webhooks; here only for its finalizer.
+pub(crate) static RECEIVER: Kind = kind(belfry_api::GROUP, "Receiver");
+
+/// The kinds that an Alert may name: what the object index holds.
+pub(crate) static OBJECTS: [Kind; 12] = [
+    kind(SOURCE, "Bucket"),
+    kind(SOURCE, "GitRepository"),
+    kind(SOURCE, "HelmRepository"),
+    kind(SOURCE, "HelmChart"),
+    kind(SOURCE, "OCIRepository"),
+    kind(SOURCE, "ExternalArtifact"),
+    kind("kustomize.toolkit.fluxcd.io", "Kustomization"),
+    kind("helm.toolkit.fluxcd.io", "HelmRelease"),
+    kind(IMAGE, "ImageRepository"),
+    kind(IMAGE, "ImagePolicy"),
+    kind(IMAGE, "ImageUpdateAutomation"),
+    kind("source.extensions.fluxcd.io", "ArtifactGenerator"),
+];

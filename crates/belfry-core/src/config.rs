@@ -1,1 +1,0 @@
-//! Configuration as a pure function: documents in, a snapshot and findings out.

@@ -1,0 +1,200 @@
+//! The compiled, immutable configuration that is in force.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use belfry_api::{AlertSpec, Event, Metadata, ProviderSpec};
+use serde_json::{Value, json};
+
+use super::sources::Sources;
+use crate::{
+    ConfigKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes,
+};
+
+/// Every Provider and Alert that is in force, indexed for matching. The default is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    providers: HashMap<Arc<ConfigKey>, Arc<ProviderRule>>,
+    alerts: HashMap<Arc<ConfigKey>, u32>,
+    /// In the order of their keys, which is the order of an event's routes.
+    routes: Vec<Route>,
+    sources: Sources,
+    no_cross_namespace_refs: bool,
+}
+
+/// A Provider in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProviderRule {
+    /// Its key.
+    pub key: Arc<ConfigKey>,
+    /// Its UID; empty outside a cluster.
+    pub uid: Arc<str>,
+    /// Its metadata, without kubectl's copy of the manifest.
+    pub metadata: Arc<Metadata>,
+    /// Its spec as written.
+    pub spec: Arc<ProviderSpec>,
+    /// Time for one attempt.
+    pub timeout: Duration,
+}
+
+/// An Alert in force.
+#[derive(Clone, Debug)]
+pub struct AlertRule {
+    /// Its key.
+    pub key: Arc<ConfigKey>,
+    /// Its UID; empty outside a cluster.
+    pub uid: Arc<str>,
+    /// Its metadata, without kubectl's copy of the manifest.
+    pub metadata: Arc<Metadata>,
+    /// Its spec as written.
+    pub spec: Arc<AlertSpec>,
+    /// The Provider it names, whether it exists or not.
+    pub provider: Arc<ConfigKey>,
+    /// `spec.inclusionList`.
+    pub inclusion: Arc<Regexes>,
+    /// `spec.exclusionList`.
+    pub exclusion: Arc<Regexes>,
+}
+
+impl AlertRule {
+    /// Whether the lists of regular expressions let a message pass.
+    pub fn takes(&self, message: &str) -> bool {
+        (self.inclusion.is_empty() || self.inclusion.is_match(message)) && !self.exclusion.is_match(message)
+    }
+}
+
+/// What an event meets in a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// The Alerts that select it, in the order of their keys. Their Providers need not exist.
+    pub routes: Vec<RouteRef>,
+    /// What is to be said of Alerts that would have selected it.
+    pub notes: Vec<Announcement>,
+}
+
+/// An Alert, ready to be handed out.
+#[derive(Clone, Debug)]
+struct Route {
+    rule: Arc<AlertRule>,
+    reference: RouteRef,
+    /// Its Provider is suspended.
+    suspended: bool,
+}
+
+/// Types that take `commit_status: update` events: those that post commit statuses, and those that pass events on.
+fn takes_status_updates(provider_type: &str) -> bool {
+    belfry_api::COMMIT_STATUS_TYPES.contains(&provider_type) || matches!(provider_type, "generic" | "generic-hmac")
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        providers: BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>,
+        alerts: BTreeMap<Arc<ConfigKey>, Arc<AlertRule>>,
+        options: &super::Options,
+    ) -> Self {
+        let mut snapshot = Self { no_cross_namespace_refs: options.no_cross_namespace_refs, ..Self::default() };
+        for (number, (key, rule)) in (0..).zip(alerts) {
+            let provider = providers.get(&rule.provider);
+            let reference = RouteRef {
+                alert: key.clone(),
+                provider: rule.provider.clone(),
+                takes_status_updates: provider.is_none_or(|p| takes_status_updates(&p.spec.type_)),
+            };
+            if !rule.spec.suspend {
+                snapshot.sources.add(number, &rule, options);
+            }
+            let suspended = provider.is_some_and(|provider| provider.spec.suspend);
+            snapshot.alerts.insert(key, number);
+            snapshot.routes.push(Route { rule, reference, suspended });
+        }
+        snapshot.providers = providers.into_iter().collect();
+        snapshot
+    }
+
+    /// The Provider with this key.
+    pub fn provider(&self, key: &ConfigKey) -> Option<&Arc<ProviderRule>> {
+        self.providers.get(key)
+    }
+
+    /// The Alert with this key.
+    pub fn alert(&self, key: &ConfigKey) -> Option<&Arc<AlertRule>> {
+        self.alerts.get(key).and_then(|number| self.routes.get(*number as usize)).map(|route| &route.rule)
+    }
+
+    /// Every Provider, in no order.
+    pub fn providers(&self) -> impl ExactSizeIterator<Item = &Arc<ProviderRule>> {
+        self.providers.values()
+    }
+
+    /// Every Alert, in the order of their keys.
+    pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Arc<AlertRule>> {
+        self.routes.iter().map(|route| &route.rule)
+    }
+
+    /// Every object as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
+    /// without an API server. Secrets are not part of a configuration; they are only named in it.
+    pub fn bodies(&self) -> Vec<(ConfigKey, Value)> {
+        let providers = self.providers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
+        let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
+        let mut bodies: Vec<_> = providers.chain(alerts).collect();
+        bodies.sort_by(|a, b| a.0.cmp(&b.0));
+        bodies
+    }
+
+    /// The Alerts that select an event. The cost grows with the Alerts that select it, not with those that don't.
+    pub fn routes(&self, event: &Event, index: &ObjectIndex) -> Matched {
+        let object = &event.involved_object;
+        let shown = || format!("{}/{}/{}", object.kind, object.namespace, object.name);
+        let picked = self.sources.pick(event, index);
+        let mut matched = Matched::default();
+        for route in picked.selected.iter().filter_map(|number| self.routes.get(*number as usize)) {
+            if !route.rule.takes(&event.message) {
+                continue;
+            }
+            let alert = &*route.rule.key;
+            if self.no_cross_namespace_refs && *alert.namespace != object.namespace {
+                let message = format!(
+                    "failed to dispatch notification for {0}: discarding event, access denied to cross-namespace \
+                     sources: alert '{1}/{2}' can't process event from '{0}', cross-namespace references have been \
+                     blocked",
+                    shown(),
+                    alert.namespace,
+                    alert.name,
+                );
+                matched.notes.push(note(&route.rule, "NotificationDispatchFailed", message));
+            } else if !route.suspended {
+                matched.routes.push(route.reference.clone());
+            }
+        }
+        for route in picked.unknown.iter().filter_map(|number| self.routes.get(*number as usize)) {
+            let message = format!("error getting source object {}", shown());
+            matched.notes.push(note(&route.rule, "SourceFetchFailed", message));
+        }
+        matched
+    }
+}
+
+fn note(rule: &AlertRule, reason: &'static str, message: String) -> Announcement {
+    Announcement {
+        object: (*rule.key).clone(),
+        uid: rule.uid.clone(),
+        warning: true,
+        reason,
+        message,
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn body(key: &ConfigKey, metadata: &Metadata, spec: Value) -> (ConfigKey, Value) {
+    let manifest = json!({
+        "apiVersion": format!("{}/{}", belfry_api::GROUP, belfry_api::STORAGE_VERSION),
+        "kind": key.kind.as_str(),
+        "metadata": metadata,
+        "spec": spec,
+    });
+    (key.clone(), manifest)
+}
+

@@ -1,1 +1,0 @@
-//! Events as values: reading, metadata, keys.

@@ -1,0 +1,108 @@
+//! The harness that every provider runs in.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use belfry_core::notification::{Failure, Notification, Outcome};
+use belfry_http::{Client, Clients, Error, Response};
+use tokio::time::Instant;
+
+use crate::{
+    Misconfigured, Settings, classify,
+    protocol::{Protocol, Unsent},
+    registry,
+    secrecy::Secrecy,
+    settings::Resolved,
+};
+
+/// Sends notifications to one Provider, with the settings and Secrets that it was built from.
+pub struct Notifier {
+    provider_type: &'static str,
+    pub(crate) protocol: Box<dyn Protocol>,
+    client: Client,
+    timeout: Duration,
+    pub(crate) secrecy: Secrecy,
+}
+
+/// One try at a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempted {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// HTTP status of the last answer, if there was one.
+    pub status: Option<u16>,
+}
+
+impl Attempted {
+    fn unanswered(outcome: Outcome) -> Self {
+        Self { outcome, status: None }
+    }
+}
+
+pub(crate) fn build(settings: &Settings<'_>, http: &Arc<Clients>) -> Result<Notifier, Misconfigured> {
+    let entry = registry::entry(&settings.spec.type_)?;
+    let resolved = Resolved::new(settings)?;
+    let protocol = (entry.open)(&resolved)?;
+    let client = resolved.client(http)?;
+    Ok(Notifier {
+        provider_type: entry.type_,
+        protocol,
+        client,
+        timeout: resolved.timeout()?,
+        secrecy: Secrecy::of(&resolved),
+    })
+}
+
+impl Notifier {
+    /// The longest that [`Notifier::send`] takes.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The provider type.
+    pub fn provider_type(&self) -> &'static str {
+        self.provider_type
+    }
+
+    /// Makes one attempt. Errors in the outcome are masked.
+    pub async fn send(&self, notification: &Notification) -> Attempted {
+        let requests = match self.protocol.render(notification) {
+            Ok(requests) => requests,
+            Err(unsent) => return Attempted::unanswered(self.unsent(unsent)),
+        };
+        let deadline = Instant::now() + self.timeout;
+        let mut attempted = Attempted::unanswered(Outcome::Skipped("there is nothing to send for this event"));
+        for (step, request) in requests.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            attempted = self.conclude(step, self.client.send(request, left).await);
+            if attempted.outcome != Outcome::Delivered {
+                break;
+            }
+        }
+        attempted
+    }
+
+    pub(crate) fn conclude(&self, step: usize, result: Result<Response, Error>) -> Attempted {
+        match result {
+            Ok(answer) => {
+                let verdict = self.protocol.classify(step, &answer);
+                let outcome = classify::answered(&answer, verdict, &self.secrecy);
+                Attempted { outcome, status: Some(answer.status.as_u16()) }
+            }
+            Err(error) => Attempted::unanswered(classify::unanswered(&error, &self.secrecy)),
+        }
+    }
+
+    fn unsent(&self, unsent: Unsent) -> Outcome {
+        match unsent {
+            Unsent::Skip(why) => Outcome::Skipped(why),
+            Unsent::Reject(why) => Outcome::Rejected(Failure::new(self.secrecy.mask(&why))),
+        }
+    }
+}
+
+impl fmt::Debug for Notifier {
+    /// The type only: the rest is made of secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Notifier({})", self.provider_type)
+    }
+}

@@ -1,0 +1,138 @@
+//! The provider types: one line each.
+
+use belfry_core::decide::AgeLimit;
+
+use crate::{
+    Misconfigured, Reason,
+    protocol::Protocol,
+    providers::{alertmanager, discord, generic, msteams, pagerduty, slack},
+    settings::Resolved,
+};
+
+pub(crate) type Open = fn(&Resolved<'_>) -> Result<Box<dyn Protocol>, Misconfigured>;
+
+/// A provider type that this version speaks.
+pub(crate) struct Entry {
+    /// Name in `spec.type`.
+    pub(crate) type_: &'static str,
+    /// Checks the settings and makes the protocol.
+    pub(crate) open: Open,
+}
+
+/// Every type that this version speaks.
+pub(crate) const SUPPORTED: &[Entry] = &[
+    Entry { type_: "alertmanager", open: alertmanager::open },
+    Entry { type_: "discord", open: discord::open },
+    Entry { type_: "generic", open: generic::open },
+    Entry { type_: "generic-hmac", open: generic::open_signed },
+    Entry { type_: "msteams", open: msteams::open },
+    Entry { type_: "pagerduty", open: pagerduty::open },
+    Entry { type_: "slack", open: slack::open },
+];
+
+/// Every type that Flux's Provider knows, in the order of its CRD.
+pub const FLUX_TYPES: [&str; 34] = [
+    "slack",
+    "discord",
+    "msteams",
+    "rocket",
+    "generic",
+    "generic-hmac",
+    "github",
+    "gitlab",
+    "gitea",
+    "giteapullrequestcomment",
+    "bitbucketserver",
+    "bitbucket",
+    "azuredevops",
+    "googlechat",
+    "googlepubsub",
+    "webex",
+    "sentry",
+    "azureeventhub",
+    "telegram",
+    "lark",
+    "matrix",
+    "opsgenie",
+    "alertmanager",
+    "grafana",
+    "githubdispatch",
+    "githubpullrequestcomment",
+    "gitlabmergerequestcomment",
+    "pagerduty",
+    "datadog",
+    "nats",
+    "zulip",
+    "otel",
+    "zoom",
+    "incident.io",
+];
+
+pub(crate) fn entry(type_: &str) -> Result<&'static Entry, Misconfigured> {
+    SUPPORTED.iter().find(|entry| entry.type_ == type_).ok_or_else(|| {
+        if FLUX_TYPES.contains(&type_) {
+            let text = format!("type '{type_}' is known to Flux but not supported by this version of Belfry");
+            Misconfigured::new(Reason::UnsupportedType, text)
+        } else {
+            let text = format!("provider type '{type_}' is not known; see spec.type in the documentation for all types");
+            Misconfigured::new(Reason::UnknownType, text)
+        }
+    })
+}
+
+/// Whether this version speaks a provider type.
+pub fn is_supported(provider_type: &str) -> bool {
+    SUPPORTED.iter().any(|entry| entry.type_ == provider_type)
+}
+
+/// How long deliveries to a provider of this type are worth sending.
+pub fn age_limit(provider_type: &str) -> AgeLimit {
+    match provider_type {
+        "slack" | "discord" | "msteams" | "rocket" | "googlechat" | "webex" | "telegram" | "lark" | "matrix" | "zulip"
+        | "zoom" => AgeLimit::Chat,
+        "pagerduty" | "opsgenie" | "alertmanager" | "grafana" | "incident.io" | "sentry" | "datadog" | "otel" => {
+            AgeLimit::Incident
+        }
+        _ => AgeLimit::Record,
+    }
+}
+
+/// Whether events that only confirm a deployment (`commit_status=update`) go to providers of this type, as with the
+/// peer: those that write commit statuses, and the generic ones.
+pub fn takes_status_updates(provider_type: &str) -> bool {
+    matches!(
+        provider_type,
+        "github"
+            | "gitlab"
+            | "gitea"
+            | "bitbucketserver"
+            | "bitbucket"
+            | "azuredevops"
+            | "generic"
+            | "generic-hmac"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_supported_type_stands_once_and_in_order() {
+        assert!(SUPPORTED.is_sorted_by(|a, b| a.type_ < b.type_));
+        assert!(is_supported("slack") && !is_supported("nats") && !is_supported("foo"));
+    }
+
+    #[test]
+    fn unsupported_types_are_told_from_unknown_ones() {
+        assert_eq!(entry("nats").err().unwrap().reason, Reason::UnsupportedType);
+        assert_eq!(entry("foo").err().unwrap().reason, Reason::UnknownType);
+    }
+
+    #[test]
+    fn classes() {
+        let of = |limit| FLUX_TYPES.into_iter().filter(|type_| age_limit(type_) == limit).count();
+        assert_eq!((of(AgeLimit::Chat), of(AgeLimit::Incident), of(AgeLimit::Record)), (11, 8, 15));
+        assert_eq!(FLUX_TYPES.into_iter().filter(|type_| takes_status_updates(type_)).count(), 8);
+    }
+}

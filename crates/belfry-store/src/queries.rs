@@ -1,0 +1,206 @@
+//! What can be asked about the log and the deliveries, and the rows of the answers.
+
+use std::{sync::Arc, time::Duration};
+
+use belfry_core::{
+    ConfigKey, ObjectKey, Seq, Time,
+    plan::{Change, Origin},
+};
+use bytes::Bytes;
+
+use crate::types::{AttemptOutcome, LaneId};
+
+/// What a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// It waits to be made.
+    Pending,
+    /// The destination has it, or there was nothing to send.
+    Delivered,
+    /// A newer one took its place.
+    Superseded,
+    /// It was given up.
+    Dead,
+}
+
+impl DeliveryState {
+    const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Superseded, Self::Dead];
+
+    /// The state in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Superseded => "superseded",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The state that is spelled so.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    pub(crate) fn code(self) -> i64 {
+        match self {
+            Self::Pending => 0,
+            Self::Delivered => 1,
+            Self::Superseded => 2,
+            Self::Dead => 3,
+        }
+    }
+
+    pub(crate) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
+    }
+}
+
+/// Selects objects; what isn't given doesn't matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectFilter {
+    /// Cluster.
+    pub cluster: Option<String>,
+    /// Kind.
+    pub kind: Option<String>,
+    /// Namespace.
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: Option<String>,
+}
+
+impl ObjectFilter {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Selects deliveries, newest first; what isn't given doesn't matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryQuery {
+    /// In any of these states; in any at all when none is named.
+    pub states: Vec<DeliveryState>,
+    /// Namespace of the Provider.
+    pub provider_namespace: Option<String>,
+    /// Name of the Provider.
+    pub provider: Option<String>,
+    /// Namespace of the Alert.
+    pub alert_namespace: Option<String>,
+    /// Name of the Alert.
+    pub alert: Option<String>,
+    /// About these objects.
+    pub object: ObjectFilter,
+    /// Of this event.
+    pub event: Option<Seq>,
+    /// This delivery alone.
+    pub id: Option<i64>,
+    /// Created at this time or later.
+    pub since: Option<Time>,
+    /// Created before this time.
+    pub until: Option<Time>,
+    /// Goes on after this cursor, which the page before gave.
+    pub cursor: Option<i64>,
+    /// How many; bounded by [`belfry_core::limits::PAGE`], which zero stands for too.
+    pub limit: u32,
+}
+
+/// Selects events, newest first; what isn't given doesn't matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// About these objects.
+    pub object: ObjectFilter,
+    /// Of this severity.
+    pub severity: Option<String>,
+    /// Arrived at this time or later.
+    pub since: Option<Time>,
+    /// Arrived before this time.
+    pub until: Option<Time>,
+    /// Goes on after this cursor, which the page before gave.
+    pub cursor: Option<i64>,
+    /// How many; bounded by [`belfry_core::limits::PAGE`], which zero stands for too. A page ends early when the bodies
+    /// on it grow large.
+    pub limit: u32,
+}
+
+/// Part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The rows, newest first.
+    pub items: Vec<T>,
+    /// The cursor of the next page, if there is more.
+    pub next: Option<i64>,
+}
+
+/// A delivery as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// Its number.
+    pub id: i64,
+    /// When it came into being.
+    pub created: Time,
+    /// What it is.
+    pub state: DeliveryState,
+    /// Its lane.
+    pub lane: LaneId,
+    /// Where it goes.
+    pub provider: Arc<ConfigKey>,
+    /// The Alert that caused it.
+    pub alert: Arc<ConfigKey>,
+    /// The object that the event is about.
+    pub object: Arc<ObjectKey>,
+    /// The event that it tells of.
+    pub event: Seq,
+    /// Severity of the event.
+    pub severity: String,
+    /// Reason of the event.
+    pub reason: String,
+    /// Revision that the event names.
+    pub revision: Option<String>,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When its lane is due, while it is pending.
+    pub next_attempt: Option<Time>,
+    /// The last error, or why it was settled as it was.
+    pub answer: Option<String>,
+    /// When it was settled.
+    pub settled: Option<Time>,
+}
+
+/// An attempt as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// Which it was, counted from 1.
+    pub n: u32,
+    /// When it began; for a first try that succeeded, when it was settled.
+    pub at: Time,
+    /// How long it took; not kept of a first try that succeeded.
+    pub took: Option<Duration>,
+    /// HTTP status of the answer; not kept of a first try that succeeded.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// What went wrong, masked.
+    pub error: String,
+}
+
+/// An event as it is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its place in the log, which is when it arrived.
+    pub seq: Seq,
+    /// What it is about.
+    pub object: Arc<ObjectKey>,
+    /// How it came.
+    pub origin: Origin,
+    /// Its severity.
+    pub severity: String,
+    /// Its reason.
+    pub reason: String,
+    /// The revision that it names.
+    pub revision: Option<String>,
+    /// What it changed about its object.
+    pub change: Option<Change>,
+    /// How often it was repeated.
+    pub repeats: u64,
+    /// The body as it came.
+    pub body: Bytes,
+}

@@ -1,0 +1,153 @@
+//! What waits for the writer thread.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use belfry_core::{ConfigKey, Seq, Time, limits, plan::Candidate};
+use tokio::sync::oneshot;
+
+use crate::{
+    RedeliverError, Refused, StoreError,
+    engine::Prunable,
+    types::{Appended, DestId, LaneId, Redelivered, Settlement},
+};
+
+/// One thing to write.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Append(Box<Candidate>, oneshot::Sender<Result<Appended, Refused>>),
+    Settle(Settlement),
+    Release(LaneId),
+    Flush(oneshot::Sender<()>),
+    Task(Task, oneshot::Sender<Result<Answer, StoreError>>),
+}
+
+/// The rarer things to write.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Wake(DestId),
+    Redeliver(i64),
+    Config(Vec<(ConfigKey, String)>),
+    Forget(i64),
+    Kill { deliveries: Vec<i64>, reason: String },
+    Prune { events: Vec<Seq>, which: Prunable },
+    PruneLanes { lanes: Vec<LaneId>, before: Time },
+    Vacuum,
+}
+
+/// What comes of a task.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Done,
+    Count(u64),
+    Redelivered(Result<Redelivered, RedeliverError>),
+}
+
+/// What the writer is told along with its jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// There may be more to come.
+    Open,
+    /// Nothing more comes: finish what is there.
+    Closing,
+    /// Stop now.
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    jobs: VecDeque<Job>,
+    events: usize,
+    bytes: usize,
+    mode: Mode,
+}
+
+impl Queue {
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::new(State { jobs: VecDeque::new(), events: 0, bytes: 0, mode: Mode::Open }),
+            ready: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an event in line, if there is room.
+    pub fn push_event(
+        &self,
+        candidate: Candidate,
+        reply: oneshot::Sender<Result<Appended, Refused>>,
+    ) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.mode != Mode::Open {
+            return Err(Refused::Down("it is closed".into()));
+        }
+        let bytes = candidate.body.len();
+        if state.events >= limits::APPEND_QUEUE || state.bytes + bytes > limits::APPEND_QUEUE_BYTES {
+            return Err(Refused::Full);
+        }
+        state.events += 1;
+        state.bytes += bytes;
+        state.jobs.push_back(Job::Append(Box::new(candidate), reply));
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Puts anything else in line; gone when the store is closed.
+    pub fn push(&self, job: Job) {
+        let mut state = self.lock();
+        if state.mode == Mode::Open {
+            state.jobs.push_back(job);
+            self.ready.notify_one();
+        }
+    }
+
+    /// Waits for jobs, at most so long, and takes up to a batch of them.
+    pub fn take(&self, wait: Option<Duration>) -> (Vec<Job>, Mode) {
+        let mut state = self.lock();
+        let idle = |state: &mut State| state.jobs.is_empty() && state.mode == Mode::Open;
+        state = match wait {
+            None => self.ready.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => self.ready.wait_timeout_while(state, wait, idle).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        let count = state.jobs.len().min(limits::APPEND_BATCH);
+        let jobs: Vec<Job> = state.jobs.drain(..count).collect();
+        for job in &jobs {
+            if let Job::Append(candidate, _) = job {
+                state.events -= 1;
+                state.bytes -= candidate.body.len();
+            }
+        }
+        (jobs, state.mode)
+    }
+
+    /// Takes no more jobs; dropped ones tell their senders.
+    pub fn end(&self, mode: Mode) {
+        let mut state = self.lock();
+        if state.mode != Mode::Stopped {
+            state.mode = mode;
+        }
+        if state.mode == Mode::Stopped {
+            state.jobs.clear();
+            (state.events, state.bytes) = (0, 0);
+        }
+        self.ready.notify_all();
+    }
+
+    /// Events that wait, and their bytes.
+    pub fn depth(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.events, state.bytes)
+    }
+}

@@ -1,0 +1,97 @@
+//! `belfry check` and `belfry crds`: what needs neither a server nor a cluster.
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use belfry_core::config::{self, Finding, Options, Problem, Snapshot};
+use clap::Args;
+
+use crate::{
+    configuration::finding_line,
+    manifests::{self, Loaded},
+};
+
+/// Validate manifests, offline.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Directories, or single files, of manifests
+    #[arg(required = true, value_name = "DIR")]
+    paths: Vec<PathBuf>,
+    /// Judge as with this flag of `belfry serve`
+    #[arg(long)]
+    no_cross_namespace_refs: bool,
+    /// The namespace that Belfry runs in
+    #[arg(long, env = "RUNTIME_NAMESPACE", default_value = "flux-system")]
+    runtime_namespace: String,
+}
+
+impl Check {
+    /// Prints a line for each problem. Exit code 1 when something would not be in force, else 0.
+    pub fn run(self) -> anyhow::Result<u8> {
+        if let Some(missing) = self.paths.iter().find(|path| !path.exists()) {
+            bail!("{} doesn't exist", missing.display());
+        }
+        let loaded = manifests::load(&self.paths, &Loaded::default());
+        let options = Options {
+            no_cross_namespace_refs: self.no_cross_namespace_refs,
+            runtime_namespace: self.runtime_namespace,
+        };
+        let (snapshot, findings) = config::compile(&loaded.documents, &Snapshot::default(), &options);
+        let mut out = std::io::stdout().lock();
+        let mut refused = 0;
+        let mut remarks = 0;
+        for finding in loaded.problems.iter().chain(&findings).chain(&missing_secrets(&loaded, &snapshot)) {
+            let Some(problem) = &finding.problem else { continue };
+            let word = if problem.refused { "error" } else { "warning" };
+            *(if problem.refused { &mut refused } else { &mut remarks }) += 1;
+            writeln!(out, "{word}: {} [{}]", finding_line(finding, problem), problem.reason)?;
+        }
+        writeln!(
+            out,
+            "{} Providers and {} Alerts in force, {} Secrets, {refused} errors, {remarks} warnings",
+            snapshot.providers().count(),
+            snapshot.alerts().count(),
+            loaded.secrets.len(),
+        )?;
+        Ok(u8::from(refused > 0))
+    }
+}
+
+/// Secrets that a Provider names and no manifest holds: fine where they come from elsewhere, so only a remark.
+fn missing_secrets(loaded: &Loaded, snapshot: &Snapshot) -> Vec<Finding> {
+    let mut missing = Vec::new();
+    for provider in snapshot.providers() {
+        let spec = &provider.spec;
+        for (field, reference) in [
+            ("spec.secretRef", &spec.secret_ref),
+            ("spec.proxySecretRef", &spec.proxy_secret_ref),
+            ("spec.certSecretRef", &spec.cert_secret_ref),
+        ] {
+            let Some(reference) = reference else { continue };
+            let key = (provider.key.namespace.to_string(), reference.name.clone());
+            if !loaded.secrets.contains_key(&key) {
+                missing.push(Finding {
+                    object: Some((*provider.key).clone()),
+                    origin: String::new(),
+                    problem: Some(Problem {
+                        field: field.into(),
+                        reason: "SecretNotFound",
+                        message: format!("no manifest holds the Secret {}/{}; deliveries wait for it", key.0, key.1),
+                        refused: false,
+                    }),
+                });
+            }
+        }
+    }
+    missing
+}
+
+/// Prints the custom resource definitions as YAML, for `kubectl apply -f -`.
+pub fn print_crds() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for crd in belfry_api::crds() {
+        let yaml = serde_saphyr::to_string(&crd).context("can't write a definition as YAML")?;
+        write!(out, "---\n{yaml}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! The flags of `belfry serve`: its own, and those of the peer under their names.
+
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::serve::{Addresses, Server, Settings, Source};
+
+/// Flags of `belfry serve`.
+#[derive(Debug, Args)]
+pub struct ServeFlags {
+    /// Directory of manifests to run from, instead of a cluster; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    config: Vec<PathBuf>,
+    /// Kubeconfig of the cluster to run from (default inside a cluster: the pod's own service account)
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Folder of the store
+    #[arg(long, value_name = "DIR", default_value = "belfry-data")]
+    data: PathBuf,
+    /// Name of the cluster that events on the events port come from
+    #[arg(long, value_name = "NAME", default_value = "")]
+    cluster_name: String,
+    /// Address of the events port [default: :9090; with --config: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR")]
+    events_addr: Option<String>,
+    /// Address of the API [default: :9393; with --config: 127.0.0.1:9393]
+    #[arg(long, value_name = "ADDR")]
+    api_addr: Option<String>,
+    /// File with the bearer token that the API asks for, from everywhere but this machine
+    #[arg(long, value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
+    /// Address of Prometheus metrics [default: :8080; with --config: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    metrics_addr: Option<String>,
+    /// Address of /healthz and /readyz [default: :9440; with --config: 127.0.0.1:9440]
+    #[arg(long, value_name = "ADDR")]
+    health_addr: Option<String>,
+    /// How long a repeat of an event is held back, as long as its object's state doesn't change
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    rate_limit_interval: Duration,
+    /// How long events are kept, if nothing undelivered needs them
+    #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = duration)]
+    retention_age: Duration,
+    /// Bytes of the store beyond which the oldest events go, if nothing undelivered needs them
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
+    retention_bytes: u64,
+    /// Don't let Alerts select objects of other namespaces
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    no_cross_namespace_refs: bool,
+    /// Watch all namespaces; false: only the one in $RUNTIME_NAMESPACE
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    watch_all_namespaces: bool,
+    /// Requests per second to the Kubernetes API
+    #[arg(long, value_name = "QPS", default_value_t = 50.0)]
+    kube_api_qps: f32,
+    /// Requests to the Kubernetes API that may come at once
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    kube_api_burst: u32,
+    /// Features, such as ObjectLevelWorkloadIdentity=true; a list with commas
+    #[arg(long, value_name = "GATES", default_value = "")]
+    feature_gates: FeatureGates,
+    #[command(flatten)]
+    logging: Logging,
+    #[command(flatten)]
+    unused: Unused,
+    /// Namespace that Belfry runs in
+    #[arg(long = "runtime-namespace", env = "RUNTIME_NAMESPACE", default_value = "flux-system", hide = true)]
+    runtime_namespace: String,
+}
+
+/// Flags of the peer that say nothing here: accepted, so that its arguments can stay, and named in the log.
+#[derive(Debug, Args)]
+struct Unused {
+    #[arg(long = "receiverAddr", hide = true)]
+    receiver_addr: Option<String>,
+    #[arg(long, hide = true)]
+    concurrent: Option<u32>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    export_http_path_metrics: Option<bool>,
+    #[arg(long, hide = true)]
+    watch_configs_label_selector: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_leader_election: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    leader_election_release_on_cancel: Option<bool>,
+    #[arg(long, hide = true)]
+    leader_election_lease_duration: Option<String>,
+    #[arg(long, hide = true)]
+    leader_election_renew_deadline: Option<String>,
+    #[arg(long, hide = true)]
+    leader_election_retry_period: Option<String>,
+    #[arg(long, hide = true)]
+    min_retry_delay: Option<String>,
+    #[arg(long, hide = true)]
+    max_retry_delay: Option<String>,
+    #[arg(long, hide = true)]
+    token_cache_max_size: Option<u32>,
+    #[arg(long, hide = true)]
+    token_cache_max_duration: Option<String>,
+    #[arg(long, hide = true)]
+    default_service_account: Option<String>,
+}
+
+impl Unused {
+    /// The flags that were given, each with the reason why it changes nothing.
+    fn given(&self) -> Vec<(&'static str, &'static str)> {
+        const SINGLE: &str = "the store has one writer, so there is nothing to elect: one process serves at a time";
+        const RECEIVERS: &str = "this version has no receivers";
+        let table = [
+            ("--receiverAddr", self.receiver_addr.is_some(), RECEIVERS),
+            ("--concurrent", self.concurrent.is_some(), "objects are compiled together, not by workers"),
+            (
+                "--export-http-path-metrics",
+                self.export_http_path_metrics.is_some(),
+                "paths are the client's to choose and never become labels",
+            ),
+            ("--watch-configs-label-selector", self.watch_configs_label_selector.is_some(), RECEIVERS),
+            ("--enable-leader-election", self.enable_leader_election.is_some(), SINGLE),
+            ("--leader-election-release-on-cancel", self.leader_election_release_on_cancel.is_some(), SINGLE),
+            ("--leader-election-lease-duration", self.leader_election_lease_duration.is_some(), SINGLE),
+            ("--leader-election-renew-deadline", self.leader_election_renew_deadline.is_some(), SINGLE),
+            ("--leader-election-retry-period", self.leader_election_retry_period.is_some(), SINGLE),
+            ("--min-retry-delay", self.min_retry_delay.is_some(), RECEIVERS),
+            ("--max-retry-delay", self.max_retry_delay.is_some(), RECEIVERS),
+            ("--token-cache-max-size", self.token_cache_max_size.is_some(), "no provider of this version has tokens"),
+            (
+                "--token-cache-max-duration",
+                self.token_cache_max_duration.is_some(),
+                "no provider of this version has tokens",
+            ),
+            (
+                "--default-service-account",
+                self.default_service_account.is_some(),
+                "no provider of this version uses workload identity",
+            ),
+        ];
+        table.into_iter().filter(|(_, given, _)| *given).map(|(flag, _, why)| (flag, why)).collect()
+    }
+}
+
+/// How the log looks.
+#[derive(Clone, Debug, Args)]
+pub struct Logging {
+    /// Encoding of the log
+    #[arg(long, value_name = "ENCODING", default_value = "json")]
+    pub log_encoding: LogEncoding,
+    /// What is logged: trace, debug, info, warn or error
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// Encoding of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogEncoding {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Console,
+}
+
+/// Least level of what is logged.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// Each event.
+    Debug,
+    /// What changes.
+    Info,
+    /// What is not as it should be.
+    Warn,
+    /// What doesn't work.
+    Error,
+}
+
+impl Logging {
+    /// Starts logging to standard error.
+    pub fn start(&self) {
+        let level = format!("{:?}", self.log_level).to_lowercase();
+        // The libraries below speak only when something is wrong with them.
+        let filter = EnvFilter::new(format!("warn,belfry={level},belfry_store={level},belfry_cluster={level},belfry_http={level},belfry_notify={level}"));
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let result = match self.log_encoding {
+            LogEncoding::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
+            LogEncoding::Console => subscriber.with_target(false).try_init(),
+        };
+        // A test that starts two servers has a subscriber already.
+        drop(result);
+    }
+}
+
+/// `--feature-gates`.
+#[derive(Clone, Debug, Default)]
+struct FeatureGates(BTreeMap<String, bool>);
+
+impl FeatureGates {
+    const KNOWN: [&str; 3] = ["CacheSecretsAndConfigMaps", "DisableConfigWatchers", "ObjectLevelWorkloadIdentity"];
+
+    fn is_on(&self, gate: &str) -> bool {
+        self.0.get(gate).copied().unwrap_or(false)
+    }
+}
+
+impl FromStr for FeatureGates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut gates = BTreeMap::new();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (gate, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not GATE=true or GATE=false"))?;
+            if !Self::KNOWN.contains(&gate) {
+                return Err(format!("there is no feature gate {gate:?}; there are {}", Self::KNOWN.join(", ")));
+            }
+            let value = value.parse().map_err(|_| format!("{pair:?} is neither {gate}=true nor {gate}=false"))?;
+            gates.insert(gate.to_owned(), value);
+        }
+        Ok(Self(gates))
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    belfry_core::duration::parse(text).map_err(|error| error.to_string())
+}
+
+impl ServeFlags {
+    /// Serves until SIGTERM or SIGINT.
+    pub async fn run(self) -> anyhow::Result<()> {
+        self.logging.start();
+        for (flag, why) in self.unused.given() {
+            tracing::warn!("{flag} is accepted and has no effect: {why}");
+        }
+        let settings = self.settings()?;
+        let server = Server::start(settings).await?;
+        stop_signal().await?;
+        tracing::info!("stopping");
+        tokio::select! {
+            () = server.stop() => Ok(()),
+            again = stop_signal() => { again?; bail!("stopped at once by a second signal; what was in flight is sent again") }
+        }
+    }
+
+    fn settings(self) -> anyhow::Result<Settings> {
+        let standalone = !self.config.is_empty();
+        let source = if standalone {
+            Source::Directories(self.config)
+        } else {
+            Source::Cluster(belfry_cluster::Settings {
+                kubeconfig: self.kubeconfig,
+                context: self.context,
+                qps: self.kube_api_qps,
+                burst: self.kube_api_burst,
+                watch_namespace: (!self.watch_all_namespaces).then(|| self.runtime_namespace.clone()),
+            })
+        };
+        let address = |given: Option<String>, port: u16| match given {
+            Some(address) => address,
+            None if standalone => format!("127.0.0.1:{port}"),
+            None => format!(":{port}"),
+        };
+        let api_token = self
+            .api_token_file
+            .map(|file| -> anyhow::Result<_> {
+                let token = std::fs::read_to_string(&file)
+                    .with_context(|| format!("--api-token-file: can't read {}", file.display()))?;
+                let token = token.trim();
+                if token.len() < 16 {
+                    bail!("--api-token-file: the token in {} is shorter than 16 characters", file.display());
+                }
+                Ok(token.to_owned().into())
+            })
+            .transpose()?;
+        Ok(Settings {
+            source,
+            data: self.data,
+            cluster_name: self.cluster_name,
+            runtime_namespace: self.runtime_namespace,
+            addresses: Addresses {
+                events: address(self.events_addr, 9090),
+                api: address(self.api_addr, 9393),
+                metrics: address(self.metrics_addr, 8080),
+                health: address(self.health_addr, 9440),
+            },
+            api_token,
+            // The peer's limiter takes zero as "not set", and then holds back for a second.
+            repeat_interval: self.rate_limit_interval.max(Duration::from_secs(1)),
+            retention_age: self.retention_age,
+            retention_bytes: self.retention_bytes,
+            no_cross_namespace_refs: self.no_cross_namespace_refs,
+            workload_identity: self.feature_gates.is_on("ObjectLevelWorkloadIdentity"),
+        })
+    }
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("can't handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't handle SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

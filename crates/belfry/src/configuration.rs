@@ -1,0 +1,130 @@
+//! The configuration in force: compiled documents and the object index, swapped as a whole, read without waiting.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use belfry_api::Event;
+use belfry_core::{
+    config::{self, Document, Finding, Matched, Options, Snapshot},
+    index::ObjectIndex,
+};
+use tokio::sync::watch;
+
+/// Configuration that can be replaced while events come in.
+pub struct Configuration {
+    options: Options,
+    snapshot: ArcSwap<Snapshot>,
+    index: RwLock<ObjectIndex>,
+    loaded: AtomicBool,
+    refused: AtomicUsize,
+    told: Mutex<HashSet<String>>,
+    version: watch::Sender<u64>,
+}
+
+impl Configuration {
+    /// Nothing yet: not even an empty configuration.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            snapshot: ArcSwap::default(),
+            index: RwLock::default(),
+            loaded: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
+            told: Mutex::default(),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    /// Puts a complete set of documents in force and tells the log what is new about them. An object that doesn't compile
+    /// keeps its last good version.
+    pub fn apply(&self, documents: &[Document]) -> Arc<Snapshot> {
+        let (snapshot, findings) = config::compile(documents, &self.snapshot.load(), &self.options);
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(snapshot.clone());
+        self.loaded.store(true, Ordering::Release);
+        self.tell(&findings);
+        self.version.send_modify(|version| *version += 1);
+        snapshot
+    }
+
+    /// Says each finding once, until it has gone away.
+    fn tell(&self, findings: &[Finding]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut still = HashSet::new();
+        let mut refused = 0;
+        for finding in findings {
+            let Some(problem) = &finding.problem else { continue };
+            refused += usize::from(problem.refused);
+            let line = finding_line(finding, problem);
+            if !told.contains(&line) {
+                if problem.refused {
+                    tracing::error!(reason = problem.reason, "configuration refused: {line}");
+                } else {
+                    tracing::warn!(reason = problem.reason, "configuration: {line}");
+                }
+            }
+            still.insert(line);
+        }
+        self.refused.store(refused, Ordering::Relaxed);
+        *told = still;
+    }
+
+    /// A configuration, even an empty one, is in force.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// How many objects are not in force as written.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What is in force now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Changes with each configuration, and with [`Configuration::touch`].
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Something beside the documents changed, such as a Secret: what waits for it should be tried.
+    pub fn touch(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// The routes that an event may take.
+    pub fn routes(&self, event: &Event) -> Matched {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        self.snapshot.load().routes(event, &index)
+    }
+
+    /// Changes the object index.
+    pub fn update_index(&self, change: impl FnOnce(&mut ObjectIndex)) {
+        change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// One finding as one line: where, which object, which field, what.
+pub fn finding_line(finding: &Finding, problem: &config::Problem) -> String {
+    let mut line = String::new();
+    for part in [finding.origin.clone(), finding.object.as_ref().map(ToString::to_string).unwrap_or_default()] {
+        if !part.is_empty() {
+            line.push_str(&part);
+            line.push_str(": ");
+        }
+    }
+    if !problem.field.is_empty() {
+        line.push_str(&problem.field);
+        line.push_str(": ");
+    }
+    line.push_str(&problem.message);
+    line
+}

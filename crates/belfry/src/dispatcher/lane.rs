@@ -1,0 +1,190 @@
+//! Draining one lane: its deliveries in order, each rendered with the Alert, the Provider and the Secrets of the moment.
+
+use std::{sync::Arc, time::Duration};
+
+use belfry_core::{
+    Time,
+    announcement::Announcement,
+    config::{AlertRule, ProviderRule, Snapshot},
+    decide::{Decision, Head, decide, expired},
+    event,
+    notification::{Failure, Notification, Outcome},
+    plan::Change,
+};
+use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement};
+
+use super::{Destination, Shared};
+use crate::metrics::DeliveryLabels;
+
+/// How long a delivery waits whose Alert or Provider is suspended or gone; a change of the configuration ends it sooner.
+const HELD: Duration = Duration::from_secs(300);
+
+/// What came of one delivery.
+enum Step {
+    /// It ended: go on with the next.
+    Ended(RowResult),
+    /// It must be tried again; the lane waits, unless the delivery steps aside.
+    Again { result: RowResult, at: Time, step_aside: bool },
+    /// It was not tried: what it belongs to is suspended or gone. It steps aside.
+    Held,
+}
+
+/// Drains a claimed lane, as far as its provider lets it.
+pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
+    let mut finish = Finish::default();
+    for (i, row) in claim.rows.iter().enumerate() {
+        if shared.stopping() || (i > 0 && dest.circuit().is_open()) {
+            break;
+        }
+        let step = step(&shared, &dest, row).await;
+        match step {
+            Step::Ended(result) => shared.store.settle(settlement(&claim, Some(result), None)),
+            Step::Again { result, at, step_aside } => {
+                shared.store.settle(settlement(&claim, Some(result), None));
+                finish = wait(row, at, step_aside);
+                break;
+            }
+            Step::Held => {
+                dest.hold();
+                finish = wait(row, shared.now().after(HELD), true);
+                break;
+            }
+        }
+    }
+    shared.store.settle(settlement(&claim, None, Some(finish)));
+}
+
+fn wait(row: &Row, at: Time, step_aside: bool) -> Finish {
+    // Nobody waits behind the newest: no need for a lane of its own.
+    Finish { due: Some(at), step_aside: (step_aside && !row.newest).then_some(row.id), ..Finish::default() }
+}
+
+fn settlement(claim: &Claim, result: Option<RowResult>, finish: Option<Finish>) -> Settlement {
+    Settlement { lane: claim.lane, dest: claim.dest, results: result.into_iter().collect(), finish }
+}
+
+async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
+    let snapshot = shared.configuration.snapshot();
+    let provider = snapshot.provider(&dest.key);
+    let alert = match snapshot.alert(&row.alert) {
+        Some(alert) if !alert.spec.suspend && !provider.is_some_and(|p| p.spec.suspend) => alert,
+        _ => return Step::Held,
+    };
+    let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
+    let limit = belfry_notify::age_limit(kind).duration();
+    let head = Head { created: row.created, attempts: row.attempts, newest: row.newest };
+    if let Some(Decision::Dead { reason }) = expired(head, limit, shared.now()) {
+        shared.announce_failure(alert, row, &reason);
+        return Step::Ended(RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) });
+    }
+
+    let start = shared.now();
+    let outcome = attempt(shared, &snapshot, dest, alert, provider, row).await;
+    let now = shared.now();
+    shared.metrics.count_attempt(labels(dest, kind, &outcome), now.since(start));
+    if outcome == Outcome::Delivered {
+        shared.metrics.observe_latency(kind, now.since(row.seq.time()));
+    }
+    shared.record(dest, alert, row, &outcome, now);
+    let record = AttemptRecord {
+        n: row.attempts + 1,
+        at: start,
+        took: now.since(start),
+        status: failure(&outcome).and_then(|failure| failure.status),
+        outcome: kind_of(&outcome),
+        error: failure(&outcome).map(|failure| failure.error.clone()).unwrap_or_default(),
+    };
+    let decision = decide(head, limit, &dest.circuit(), &outcome, now, fastrand::f64());
+    let result = |state| RowResult { delivery: row.id, attempt: Some(record), state };
+    match decision {
+        Decision::Settled => Step::Ended(result(match outcome {
+            Outcome::Skipped(why) => RowState::Skipped(why.to_owned()),
+            _ => RowState::Delivered,
+        })),
+        Decision::Retry { at, step_aside } => Step::Again { result: result(RowState::Retry), at, step_aside },
+        Decision::Dead { reason } => {
+            tracing::warn!(delivery = row.id, provider = %dest.key, object = %row.object, "dead letter: {reason}");
+            shared.announce_failure(alert, row, &reason);
+            Step::Ended(result(RowState::Dead(reason)))
+        }
+    }
+}
+
+async fn attempt(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    dest: &Destination,
+    alert: &AlertRule,
+    provider: Option<&Arc<ProviderRule>>,
+    row: &Row,
+) -> Outcome {
+    let Some(provider) = provider else {
+        let names = snapshot.provider_names(&dest.key.namespace);
+        return Outcome::Misconfigured(Failure::new(format!("{} doesn't exist{names}", dest.key)));
+    };
+    let event = match event::read(&row.body) {
+        Ok(event) => event,
+        Err(error) => return Outcome::Rejected(Failure::new(format!("the stored event can't be read: {error}"))),
+    };
+    if event::updates_commit_status(&event, row.origin)
+        && row.change != Some(Change::Recovered)
+        && !belfry_notify::takes_status_updates(&provider.spec.type_)
+    {
+        return Outcome::Skipped("commit status updates are not for this type of Provider");
+    }
+    let combined = event::combine(&event, row.origin, &alert.spec);
+    if row.attempts == 0 && !combined.conflicts.is_empty() {
+        shared.environment.announce(Announcement {
+            object: (*alert.key).clone(),
+            uid: alert.uid.clone(),
+            warning: true,
+            reason: "MetadataAppendFailed",
+            message: "metadata key conflicts detected (please refer to the Alert API docs and Flux RFC 0008 for more \
+                      information)"
+                .into(),
+            annotations: combined.conflicts,
+        });
+    }
+    let notifier = match shared.notifiers.get(provider, dest.take_refresh()).await {
+        Ok(notifier) => notifier,
+        Err(outcome) => return outcome,
+    };
+    let mut event = event;
+    event.metadata = combined.metadata;
+    let notification = Notification {
+        event,
+        object: (*row.object).clone(),
+        seq: row.seq,
+        delivery: row.id,
+        alert: (*alert.key).clone(),
+        alert_uid: alert.uid.clone(),
+        provider_uid: provider.uid.clone(),
+    };
+    notifier.send(&notification).await.outcome
+}
+
+fn labels(dest: &Destination, kind: &str, outcome: &Outcome) -> DeliveryLabels {
+    DeliveryLabels {
+        namespace: dest.key.namespace.to_string(),
+        provider: dest.key.name.to_string(),
+        r#type: kind.to_owned(),
+        outcome: kind_of(outcome).as_str(),
+    }
+}
+
+fn kind_of(outcome: &Outcome) -> AttemptOutcome {
+    match outcome {
+        Outcome::Delivered => AttemptOutcome::Delivered,
+        Outcome::Skipped(_) => AttemptOutcome::Skipped,
+        Outcome::Retry(_) => AttemptOutcome::Retry,
+        Outcome::Misconfigured(_) => AttemptOutcome::Misconfigured,
+        Outcome::Rejected(_) => AttemptOutcome::Rejected,
+    }
+}
+
+fn failure(outcome: &Outcome) -> Option<&Failure> {
+    match outcome {
+        Outcome::Retry(failure) | Outcome::Misconfigured(failure) | Outcome::Rejected(failure) => Some(failure),
+        Outcome::Delivered | Outcome::Skipped(_) => None,
+    }
+}

@@ -1,0 +1,148 @@
+//! Notifiers by Provider, built from the Provider and the Secrets of the moment and kept until one of them changes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use belfry_core::{
+    ConfigKey,
+    config::ProviderRule,
+    notification::{Failure, Outcome},
+    secret::SecretData,
+};
+use belfry_http::Clients;
+use belfry_notify::{Notifier, Settings};
+
+use crate::environment::Environment;
+
+/// Builds notifiers, and keeps them.
+pub struct Notifiers {
+    clients: Arc<Clients>,
+    environment: Arc<dyn Environment>,
+    workload_identity: bool,
+    built: Mutex<HashMap<ConfigKey, Built>>,
+}
+
+#[derive(Clone)]
+struct Built {
+    rule: Arc<ProviderRule>,
+    secrets: Secrets,
+    notifier: Result<Arc<Notifier>, Failure>,
+}
+
+/// The Secrets that a Provider names.
+#[derive(Clone, Default)]
+struct Secrets {
+    auth: Option<Arc<SecretData>>,
+    proxy: Option<Arc<SecretData>>,
+    certificates: Option<Arc<SecretData>>,
+}
+
+impl Secrets {
+    fn each(&self) -> [&Option<Arc<SecretData>>; 3] {
+        [&self.auth, &self.proxy, &self.certificates]
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.each().iter().zip(other.each()).all(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.fingerprint() == b.fingerprint(),
+            (None, None) => true,
+            _ => false,
+        })
+    }
+}
+
+impl Notifiers {
+    /// No notifiers yet. `workload_identity` is the feature gate `ObjectLevelWorkloadIdentity`.
+    pub fn new(clients: Arc<Clients>, environment: Arc<dyn Environment>, workload_identity: bool) -> Self {
+        Self { clients, environment, workload_identity, built: Mutex::default() }
+    }
+
+    /// The notifier of a Provider as it and its Secrets are now. `fresh` reads the Secrets past every cache.
+    ///
+    /// # Errors
+    /// The outcome that every attempt has as long as nothing changes: misconfigured, or retry where the Secrets can't be
+    /// read now.
+    pub async fn get(&self, rule: &Arc<ProviderRule>, fresh: bool) -> Result<Arc<Notifier>, Outcome> {
+        let secrets = self.secrets(rule, fresh).await?;
+        if let Some(built) = self.known(&rule.key)
+            && Arc::ptr_eq(&built.rule, rule)
+            && built.secrets.same(&secrets)
+        {
+            return built.notifier.map_err(Outcome::Misconfigured);
+        }
+        let notifier = self.build(rule, &secrets).map(Arc::new);
+        let built = Built { rule: rule.clone(), secrets, notifier: notifier.clone() };
+        self.lock().insert((*rule.key).clone(), built);
+        notifier.map_err(Outcome::Misconfigured)
+    }
+
+    /// Whether a Provider that didn't work is worth another attempt at once: it or its Secrets are not those of the last
+    /// attempt.
+    pub async fn changed(&self, key: &ConfigKey, rule: Option<&Arc<ProviderRule>>) -> bool {
+        match (self.known(key), rule) {
+            (None, rule) => rule.is_some(),
+            (Some(_), None) => false,
+            (Some(built), Some(rule)) => {
+                built.rule.spec != rule.spec
+                    || self.secrets(rule, true).await.is_ok_and(|secrets| !secrets.same(&built.secrets))
+            }
+        }
+    }
+
+    /// Forgets Providers that are gone.
+    pub fn retain(&self, exists: impl Fn(&ConfigKey) -> bool) {
+        self.lock().retain(|key, _| exists(key));
+    }
+
+    fn known(&self, key: &ConfigKey) -> Option<Built> {
+        self.lock().get(key).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ConfigKey, Built>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn secrets(&self, rule: &ProviderRule, fresh: bool) -> Result<Secrets, Outcome> {
+        let spec = &rule.spec;
+        let mut secrets = Secrets::default();
+        for (reference, slot) in [
+            (&spec.secret_ref, &mut secrets.auth),
+            (&spec.proxy_secret_ref, &mut secrets.proxy),
+            (&spec.cert_secret_ref, &mut secrets.certificates),
+        ] {
+            let Some(reference) = reference else { continue };
+            let namespace = &rule.key.namespace;
+            let name = &reference.name;
+            match self.environment.secret(namespace, name, fresh).await {
+                Ok(Some(secret)) => *slot = Some(secret),
+                Ok(None) => {
+                    let text = format!("Secret {namespace}/{name}, which {} names, doesn't exist", rule.key);
+                    return Err(Outcome::Misconfigured(Failure::new(text)));
+                }
+                Err(error) => {
+                    let text = format!("can't read Secret {namespace}/{name}: {error}");
+                    return Err(Outcome::Retry(Failure::new(text)));
+                }
+            }
+        }
+        Ok(secrets)
+    }
+
+    fn build(&self, rule: &ProviderRule, secrets: &Secrets) -> Result<Notifier, Failure> {
+        if rule.spec.service_account_name.is_some() && !self.workload_identity {
+            return Err(Failure::new(
+                "spec.serviceAccountName is set, which needs the feature gate ObjectLevelWorkloadIdentity=true",
+            ));
+        }
+        let settings = Settings {
+            provider: &rule.key,
+            spec: &rule.spec,
+            secret: secrets.auth.as_deref(),
+            proxy_secret: secrets.proxy.as_deref(),
+            cert_secret: secrets.certificates.as_deref(),
+        };
+        belfry_notify::build(&settings, &self.clients).map_err(|error| Failure::new(error.to_string()))
+    }
+}

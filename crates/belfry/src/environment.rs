@@ -1,0 +1,71 @@
+//! What differs between a cluster and a directory of manifests once both have supplied their documents: where Secrets
+//! come from, and where remarks about configuration go.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use belfry_core::{announcement::Announcement, secret::SecretData};
+
+/// The surroundings that Belfry runs in.
+#[async_trait]
+pub trait Environment: Send + Sync {
+    /// A Secret: `None` where there is none of that name. `fresh` asks past every cache.
+    ///
+    /// # Errors
+    /// When it can't be known now; says why.
+    async fn secret(&self, namespace: &str, name: &str, fresh: bool) -> Result<Option<Arc<SecretData>>, String>;
+
+    /// Says something about a configuration object. Never waits.
+    fn announce(&self, announcement: Announcement);
+}
+
+/// A directory of manifests: Secrets come from there, and remarks go to the log.
+#[derive(Default)]
+pub struct Standalone {
+    secrets: RwLock<HashMap<(String, String), Arc<SecretData>>>,
+}
+
+impl Standalone {
+    /// Replaces all Secrets. One that didn't change stays the same value, so that nothing built from it is built anew.
+    pub fn replace_secrets(&self, secrets: HashMap<(String, String), SecretData>) {
+        let mut held = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *held);
+        for (key, secret) in secrets {
+            let same = before.get(&key).filter(|known| known.fingerprint() == secret.fingerprint()).cloned();
+            held.insert(key, same.unwrap_or_else(|| Arc::new(secret)));
+        }
+    }
+}
+
+#[async_trait]
+impl Environment for Standalone {
+    async fn secret(&self, namespace: &str, name: &str, _fresh: bool) -> Result<Option<Arc<SecretData>>, String> {
+        let held = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(held.get(&(namespace.to_owned(), name.to_owned())).cloned())
+    }
+
+    fn announce(&self, announcement: Announcement) {
+        let Announcement { object, reason, message, annotations, warning, .. } = announcement;
+        if warning {
+            tracing::warn!(%object, reason, ?annotations, "{message}");
+        } else {
+            tracing::info!(%object, reason, ?annotations, "{message}");
+        }
+    }
+}
+
+/// A Kubernetes cluster.
+#[async_trait]
+impl Environment for belfry_cluster::Cluster {
+    async fn secret(&self, namespace: &str, name: &str, fresh: bool) -> Result<Option<Arc<SecretData>>, String> {
+        Self::secret(self, namespace, name, fresh).await.map_err(|error| error.to_string())
+    }
+
+    fn announce(&self, announcement: Announcement) {
+        tracing::warn!(object = %announcement.object, reason = announcement.reason, "{}", announcement.message);
+        Self::announce(self, announcement);
+    }
+}

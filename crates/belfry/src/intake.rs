@@ -1,0 +1,135 @@
+//! The events port: reads, matches in memory, hands over to the store, and answers once that is durable. It knows nothing
+//! of notifiers. Every answer is empty: Flux's recorder opens a new connection after each answer that has a body.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::body::Body;
+use belfry_core::{event, plan::Origin};
+use belfry_store::{Appended, Refused, Store};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    configuration::Configuration,
+    environment::Environment,
+    metrics::{EventResult, Metrics},
+    server::{WholeRequest, empty},
+};
+
+/// Everything that taking in an event needs.
+pub struct Intake {
+    /// Where events are kept.
+    pub store: Store,
+    /// What selects them.
+    pub configuration: Arc<Configuration>,
+    /// Who is told about an Alert that doesn't work as written.
+    pub environment: Arc<dyn Environment>,
+    /// `--cluster-name`.
+    pub cluster: String,
+    /// `--rate-limit-interval`, which repeats are told to wait.
+    pub repeat_interval: Duration,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Intake {
+    /// Answers one POST.
+    pub async fn handle(&self, request: WholeRequest) -> Response<Body> {
+        let method = request.method().as_str().to_owned();
+        let start = Instant::now();
+        let observed = self.metrics.event_requests.start();
+        let response = self.answer(request).await;
+        observed.finish(&method, response.status(), start.elapsed());
+        response
+    }
+
+    async fn answer(&self, request: WholeRequest) -> Response<Body> {
+        if !self.configuration.is_loaded() {
+            return busy();
+        }
+        // Only `generic` providers name the component, and they pass events on with stripped metadata keys.
+        let forwarded = request.headers().contains_key("gotk-component");
+        let origin = if forwarded { Origin::Forwarded } else { Origin::Recorder };
+        let body = request.into_body();
+        let event = match event::read(&body) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, bytes = body.len(), "refused an event");
+                self.metrics.count_event(EventResult::Invalid);
+                return empty(StatusCode::BAD_REQUEST);
+            }
+        };
+        let matched = self.configuration.routes(&event);
+        if matched.routes.is_empty() {
+            tracing::debug!(
+                object = %event::object(&event, ""), reason = event.reason, severity = event.severity,
+                "no Alert selects this event; it is stored all the same"
+            );
+        }
+        let candidate = event::candidate(&event, origin, &self.cluster, body, matched.routes);
+        match self.store.append(candidate).await {
+            Ok(Appended::Stored { .. }) => {
+                matched.notes.into_iter().for_each(|note| self.environment.announce(note));
+                self.metrics.count_event(EventResult::Stored);
+                let mut response = empty(StatusCode::ACCEPTED);
+                self.limiter_headers(response.headers_mut());
+                response
+            }
+            Ok(Appended::Repeat { .. }) => {
+                self.metrics.count_event(EventResult::Repeat);
+                self.repeat(origin)
+            }
+            Err(Refused::Invalid(error)) => {
+                tracing::warn!(error, "refused an event");
+                self.metrics.count_event(EventResult::Invalid);
+                empty(StatusCode::BAD_REQUEST)
+            }
+            Err(Refused::Full | Refused::Down(_)) => {
+                self.metrics.count_event(EventResult::Refused);
+                busy()
+            }
+        }
+    }
+
+    /// A controller takes 429 as "already known" and moves on; a `generic` provider would try again and then complain.
+    fn repeat(&self, origin: Origin) -> Response<Body> {
+        let status = match origin {
+            Origin::Recorder => StatusCode::TOO_MANY_REQUESTS,
+            Origin::Forwarded => StatusCode::ACCEPTED,
+        };
+        let mut response = empty(status);
+        self.limiter_headers(response.headers_mut());
+        if origin == Origin::Recorder {
+            let reset = response.headers().get(RESET).cloned();
+            reset.map(|reset| response.headers_mut().insert(header::RETRY_AFTER, reset));
+        }
+        response
+    }
+
+    /// The peer's rate limiter sends these with every answer that it had a say in.
+    fn limiter_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(LIMIT, HeaderValue::from_static("1"));
+        headers.insert(REMAINING, HeaderValue::from_static("0"));
+        if let Some(reset) = http_date(SystemTime::now() + self.repeat_interval) {
+            headers.insert(RESET, reset);
+        }
+    }
+}
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// Senders try again after 503, soon: Flux's recorder sleeps for as long as it is told, with a worker held up.
+fn busy() -> Response<Body> {
+    let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+fn http_date(at: SystemTime) -> Option<HeaderValue> {
+    let at = jiff::Timestamp::try_from(at).ok()?;
+    HeaderValue::from_str(&at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}

@@ -1,0 +1,300 @@
+//! One running server: the store, the configuration's source, the dispatcher and the ports, wired together.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use belfry_cluster::Cluster;
+use belfry_core::{config::Options, limits};
+use belfry_http::Clients;
+use belfry_store::Store;
+use secrecy::SecretString;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{
+    api::Api,
+    configuration::Configuration,
+    dispatcher::{Dispatcher, Notifiers, Shared},
+    environment::{Environment, Standalone},
+    intake::Intake,
+    metrics::Metrics,
+    operations::Operations,
+    server::{self, Bounds},
+    source::{self, Directories},
+};
+
+/// How often the store is pruned.
+const PRUNE: Duration = Duration::from_secs(30);
+/// How often the served CRDs are compared with ours.
+const COMPARE_CRDS: Duration = Duration::from_secs(3600);
+/// Time for requests under way to end once the listeners are closed.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Where configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Directories of manifests.
+    Directories(Vec<PathBuf>),
+    /// A cluster.
+    Cluster(belfry_cluster::Settings),
+}
+
+/// What the ports listen on: `host:port`, or `:port` for every interface.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Events.
+    pub events: String,
+    /// The API.
+    pub api: String,
+    /// Prometheus metrics.
+    pub metrics: String,
+    /// Health.
+    pub health: String,
+}
+
+/// Everything that can be set about a server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where configuration comes from.
+    pub source: Source,
+    /// Folder of the store.
+    pub data: PathBuf,
+    /// `--cluster-name`.
+    pub cluster_name: String,
+    /// The namespace that Belfry runs in.
+    pub runtime_namespace: String,
+    /// What the ports listen on.
+    pub addresses: Addresses,
+    /// Bearer token of the API.
+    pub api_token: Option<SecretString>,
+    /// `--rate-limit-interval`.
+    pub repeat_interval: Duration,
+    /// How long events are kept.
+    pub retention_age: Duration,
+    /// Bytes of the store beyond which the oldest events go.
+    pub retention_bytes: u64,
+    /// `--no-cross-namespace-refs`.
+    pub no_cross_namespace_refs: bool,
+    /// The feature gate `ObjectLevelWorkloadIdentity`.
+    pub workload_identity: bool,
+}
+
+/// A running server.
+pub struct Server {
+    /// Where the events port listens.
+    pub events: SocketAddr,
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where the metrics port listens.
+    pub metrics: SocketAddr,
+    /// Where the health port listens.
+    pub health: SocketAddr,
+    store: Store,
+    stop: watch::Sender<bool>,
+    ports: JoinSet<()>,
+    dispatcher: JoinHandle<()>,
+    background: JoinSet<()>,
+}
+
+impl Server {
+    /// Opens the store, loads the configuration, and serves.
+    ///
+    /// # Errors
+    /// When the store can't be opened, an address can't be had, or there is no cluster to run from.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let addresses = &settings.addresses;
+        // All addresses first: a process that can't listen should not touch the store.
+        let events = server::bind("--events-addr", &addresses.events).await?;
+        let api = server::bind("--api-addr", &addresses.api).await?;
+        let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
+        let health = server::bind("--health-addr", &addresses.health).await?;
+        let standalone = matches!(settings.source, Source::Directories(_));
+        if standalone && settings.api_token.is_none() && !api.local_addr()?.ip().is_loopback() {
+            bail!("--api-addr: an API on {} needs --api-token-file, or anybody could read it", addresses.api);
+        }
+
+        let (folder, temporary) = usable_folder(&settings.data)?;
+        let store = open_store(&settings, folder).await?;
+        let metrics = Arc::new(Metrics::new(store.clone()));
+        metrics.set_temporary(temporary);
+        let (stop, stopping) = watch::channel(false);
+        let configuration = Arc::new(Configuration::new(Options {
+            no_cross_namespace_refs: settings.no_cross_namespace_refs,
+            runtime_namespace: settings.runtime_namespace.clone(),
+        }));
+        let mut background = JoinSet::new();
+        let environment: Arc<dyn Environment> = match settings.source {
+            Source::Directories(paths) => {
+                let environment = Arc::new(Standalone::default());
+                let mut directories = Directories::new(paths);
+                directories.load(&configuration, &environment, &store).await;
+                let (configuration, store) = (configuration.clone(), store.clone());
+                background.spawn(directories.watch(configuration, environment.clone(), store, stopping.clone()));
+                environment
+            }
+            Source::Cluster(settings) => {
+                let cluster = Arc::new(belfry_cluster::connect(&settings).await.context("no cluster to run from")?);
+                let (configuration, store) = (configuration.clone(), store.clone());
+                background.spawn(source::follow(cluster.clone(), configuration, store, stopping.clone()));
+                background.spawn(compare_crds(cluster.clone(), metrics.clone()));
+                cluster
+            }
+        };
+
+        let notifiers = Notifiers::new(Arc::new(Clients::new()), environment.clone(), settings.workload_identity);
+        let dispatch = Shared::new(
+            store.clone(),
+            configuration.clone(),
+            environment.clone(),
+            metrics.clone(),
+            notifiers,
+            stopping.clone(),
+        );
+        let dispatcher = tokio::spawn(Dispatcher::new(dispatch.clone()).run());
+        background.spawn(prune(store.clone()));
+
+        let intake = Arc::new(Intake {
+            store: store.clone(),
+            configuration: configuration.clone(),
+            environment,
+            cluster: settings.cluster_name,
+            repeat_interval: settings.repeat_interval,
+            metrics: metrics.clone(),
+        });
+        let operations = Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch });
+        let interface = Api::new(store.clone(), settings.api_token);
+        let mut server = Self {
+            events: events.local_addr()?,
+            api: api.local_addr()?,
+            metrics: metrics_port.local_addr()?,
+            health: health.local_addr()?,
+            store,
+            stop,
+            ports: JoinSet::new(),
+            dispatcher,
+            background,
+        };
+        server.serve(events, stopping.clone(), move |request| {
+            let intake = intake.clone();
+            async move { intake.handle(request).await }
+        });
+        server.serve(api, stopping.clone(), move |request| {
+            let interface = interface.clone();
+            async move { interface.handle(request).await }
+        });
+        let metrics = operations.clone();
+        server.serve(metrics_port, stopping.clone(), move |request| {
+            let operations = metrics.clone();
+            async move { operations.metrics(request).await }
+        });
+        server.serve(health, stopping, move |request| {
+            let operations = operations.clone();
+            async move { operations.health(request).await }
+        });
+        tracing::info!(
+            events = %server.events, api = %server.api, metrics = %server.metrics, health = %server.health,
+            version = env!("CARGO_PKG_VERSION"), took_ms = started.elapsed().as_millis() as u64,
+            "serving"
+        );
+        Ok(server)
+    }
+
+    fn serve<H, F>(&mut self, listener: TcpListener, stopping: watch::Receiver<bool>, handler: H)
+    where
+        H: Fn(server::WholeRequest) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = http::Response<axum::body::Body>> + Send + 'static,
+    {
+        self.ports.spawn(server::serve(listener, Bounds::default(), stopping, handler));
+    }
+
+    /// The store that it writes to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops: no new requests, what is in flight ends, everything is written. Takes less than ten seconds.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let close = async { while self.ports.join_next().await.is_some() {} };
+        let _ = tokio::join!(tokio::time::timeout(CLOSE, close), &mut self.dispatcher);
+        self.background.shutdown().await;
+        if tokio::time::timeout(Duration::from_secs(1), self.store.flush()).await.is_err() {
+            tracing::warn!("the store did not write everything in time; some deliveries are sent again");
+        }
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn open_store(settings: &Settings, folder: PathBuf) -> anyhow::Result<Store> {
+    let options = belfry_store::Options {
+        repeat_interval: settings.repeat_interval,
+        retention_age: settings.retention_age,
+        retention_bytes: settings.retention_bytes,
+        provider_backlog: limits::PROVIDER_BACKLOG,
+        namespace_backlog: limits::NAMESPACE_BACKLOG,
+        ..belfry_store::Options::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&folder, options)).await;
+    opened.context("opening the store was interrupted")?.context("can't open the store")
+}
+
+/// The data folder; or, where it can't be written to, a temporary one, loudly. Whether it is temporary comes with it.
+fn usable_folder(folder: &Path) -> anyhow::Result<(PathBuf, bool)> {
+    let probe = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let file = folder.join(".writable");
+        std::fs::write(&file, b"")?;
+        std::fs::remove_file(file)
+    };
+    let Err(error) = probe() else { return Ok((folder.to_owned(), false)) };
+    // A full disk is no reason to leave behind what is stored there: the server comes up and waits for space.
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Ok((folder.to_owned(), false));
+    }
+    let temporary = std::env::temp_dir().join("belfry");
+    std::fs::create_dir_all(&temporary)
+        .with_context(|| format!("--data: can't write to {} ({error}), nor to {}", folder.display(), temporary.display()))?;
+    tracing::error!(
+        %error,
+        "--data: can't write to {}: events are kept in {} and ARE LOST WHEN THAT FOLDER IS",
+        folder.display(),
+        temporary.display()
+    );
+    Ok((temporary, true))
+}
+
+async fn prune(store: Store) {
+    loop {
+        tokio::time::sleep(PRUNE).await;
+        match store.prune().await {
+            Ok(pruned) if pruned.is_empty() => {}
+            Ok(pruned) => tracing::info!(?pruned, "pruned the store"),
+            Err(error) => tracing::warn!(%error, "can't prune the store"),
+        }
+    }
+}
+
+async fn compare_crds(cluster: Arc<Cluster>, metrics: Arc<Metrics>) {
+    loop {
+        match cluster.crd_differences(&belfry_api::crds()).await {
+            Ok(differences) => {
+                metrics.set_crd_differences(differences.len());
+                for difference in differences {
+                    tracing::warn!("the served CRDs are not Belfry's (did Flux apply its own again?): {difference}");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "can't compare the served CRDs with Belfry's"),
+        }
+        tokio::time::sleep(COMPARE_CRDS).await;
+    }
+}

@@ -1,0 +1,135 @@
+//! The two suppliers of configuration. Both hand complete sets of documents to one [`Configuration`], and save what
+//! compiled, so that a start without the API server has something to go by.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use belfry_cluster::{Cluster, ObjectChange};
+use belfry_core::{
+    config::Document,
+    index::{IndexedObject, ObjectIndex},
+};
+use belfry_store::Store;
+use futures::StreamExt as _;
+use tokio::sync::watch;
+
+use crate::{
+    configuration::{Configuration, finding_line},
+    environment::Standalone,
+    manifests::{self, Loaded},
+};
+
+/// How often directories are looked at for changes. Polling, since a ConfigMap mount changes by swapping links.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Puts documents in force and saves them.
+async fn apply(configuration: &Configuration, store: &Store, documents: &[Document]) {
+    let snapshot = configuration.apply(documents);
+    if let Err(error) = store.config_changed(snapshot.bodies()).await {
+        tracing::warn!(%error, "can't save the configuration; it is in force all the same");
+    }
+}
+
+/// Configuration from directories of manifests.
+pub struct Directories {
+    paths: Vec<PathBuf>,
+    loaded: Loaded,
+    fingerprint: u64,
+    told: Vec<String>,
+}
+
+impl Directories {
+    /// Nothing read yet.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, loaded: Loaded::default(), fingerprint: 0, told: Vec::new() }
+    }
+
+    /// Reads the directories once and puts what they hold in force.
+    pub async fn load(&mut self, configuration: &Configuration, environment: &Standalone, store: &Store) {
+        self.fingerprint = manifests::fingerprint(&self.paths);
+        self.loaded = manifests::load(&self.paths, &self.loaded);
+        let problems: Vec<String> = self
+            .loaded
+            .problems
+            .iter()
+            .filter_map(|finding| finding.problem.as_ref().map(|problem| finding_line(finding, problem)))
+            .collect();
+        for problem in problems.iter().filter(|problem| !self.told.contains(problem)) {
+            tracing::error!("configuration refused: {problem}");
+        }
+        self.told = problems;
+        environment.replace_secrets(self.loaded.secrets.clone());
+        configuration.update_index(|index| {
+            *index = ObjectIndex::default();
+            self.loaded.objects.iter().cloned().for_each(|object: IndexedObject| index.apply(object));
+        });
+        apply(configuration, store, &self.loaded.documents).await;
+        tracing::info!(
+            documents = self.loaded.documents.len(),
+            secrets = self.loaded.secrets.len(),
+            objects = self.loaded.objects.len(),
+            problems = self.told.len(),
+            "configuration loaded"
+        );
+    }
+
+    /// Reads them again whenever something in them changes.
+    pub async fn watch(
+        mut self,
+        configuration: Arc<Configuration>,
+        environment: Arc<Standalone>,
+        store: Store,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if manifests::fingerprint(&self.paths) != self.fingerprint {
+                self.load(&configuration, &environment, &store).await;
+            }
+        }
+    }
+}
+
+/// Follows a cluster's configuration and objects until `stop`.
+pub async fn follow(cluster: Arc<Cluster>, configuration: Arc<Configuration>, store: Store, mut stop: watch::Receiver<bool>) {
+    // Until the API server answers, what it said last counts.
+    match store.saved_config().await {
+        Ok(saved) if !saved.is_empty() => {
+            let documents: Vec<Document> =
+                saved.into_iter().map(|(_, value)| Document { origin: "saved".into(), value }).collect();
+            tracing::info!(objects = documents.len(), "starting with the configuration that was in force before");
+            configuration.apply(&documents);
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "can't read the saved configuration"),
+    }
+    let synced = Arc::new(Mutex::new(false));
+    let (index, flag) = (configuration.clone(), synced.clone());
+    let _objects = cluster.watch_objects(move |change| match change {
+        ObjectChange::Synced => *flag.lock().unwrap_or_else(PoisonError::into_inner) = true,
+        change => index.update_index(|index| apply_change(index, change)),
+    });
+    let _finalizers = cluster.release_finalizers();
+    let mut documents = std::pin::pin!(cluster.config());
+    loop {
+        tokio::select! {
+            Some(documents) = documents.next() => apply(&configuration, &store, &documents).await,
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+fn apply_change(index: &mut ObjectIndex, change: ObjectChange) {
+    match change {
+        ObjectChange::Replace(kind, objects) => index.replace(&kind, objects),
+        ObjectChange::Apply(object) => index.apply(object),
+        ObjectChange::Remove { kind, namespace, name } => index.remove(&kind, &namespace, &name),
+        ObjectChange::Synced => {}
+    }
+}

@@ -41,14 +41,6 @@ fn structural(schema: &mut Value) {
         let plain = types.iter().find(|name| name.as_str() != Some("null")).cloned();
         map.extend(plain.map(|plain| ("type".to_owned(), plain)));
     }
-    if map.get("enum").is_some_and(|values| values.as_array().is_some_and(|v| v.contains(&Value::Null))) {
-        if let Some(Value::Array(values)) = map.get_mut("enum") {
-            values.retain(|value| !value.is_null());
-        }
-    }
-    if map.get("additionalProperties") == Some(&Value::Bool(false)) {
-        map.remove("additionalProperties");
-    }
     for word in ["items", "additionalProperties"] {
         if let Some(inner) = map.get_mut(word) {
             structural(inner);
@@ -98,7 +90,7 @@ fn crd(kind: &str, plural: &str, spec: &Value) -> Value {
             "spec": spec,
         },
     });
-    // Storage comes first: kubectl explains the first one.
+    // The stored one first, then from new to old.
     let versions: Vec<Value> = [(STORAGE_VERSION, None), ("v1", None), old("v1beta2", kind), old("v1beta1", kind)]
         .into_iter()
         .map(|(name, warning)| version(name, warning, &schema))
@@ -146,11 +138,4 @@ fn version(name: &str, warning: Option<String>, schema: &Value) -> Value {
         version["deprecationWarning"] = warning.into();
     }
     version
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    #[test]
-    fn show() { println!("{}", serde_json::to_string_pretty(&[spec_schema::<ProviderSpec>(), spec_schema::<AlertSpec>()]).unwrap()); }
 }

@@ -47,8 +47,7 @@ pub const PROVIDER_TYPES: &[&str] = &[
 ];
 
 /// The types that post commit statuses, and so take `spec.commitStatusExpr`.
-pub const COMMIT_STATUS_TYPES: &[&str] =
-    &["github", "gitlab", "gitea", "bitbucketserver", "bitbucket", "azuredevops"];
+pub const COMMIT_STATUS_TYPES: &[&str] = &["github", "gitlab", "gitea", "bitbucketserver", "bitbucket", "azuredevops"];
 
 /// What is said of a `spec.commitStatusExpr` on any other type.
 pub const COMMIT_STATUS_MESSAGE: &str = "spec.commitStatusExpr is only supported for the 'github', 'gitlab', 'gitea', \

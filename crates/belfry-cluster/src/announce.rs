@@ -95,7 +95,7 @@ impl Writer {
             match self.send(entry).await {
                 Ok(()) => return self.outage.over(WHAT),
                 Err(error) => {
-                    self.outage.failed(WHAT, chain(&error));
+                    self.outage.failed(chain(&error));
                     if !error.is_unavailable() || queued.elapsed() > WORTH {
                         return self.recorder.forget(entry);
                     }

@@ -13,7 +13,7 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-use crate::{Cluster, Error, Watched, outage::Reach, transport::TransportLayer};
+use crate::{Cluster, Error, outage::Reach, transport::TransportLayer};
 
 /// How to reach the cluster, and what to watch there.
 #[derive(Clone, Debug)]
@@ -30,20 +30,11 @@ pub struct Settings {
     /// The only namespace to watch, as `--watch-all-namespaces=false` asks for. Secrets and Kubernetes Events follow
     /// from what is watched.
     pub watch_namespace: Option<String>,
-    /// How often a kind whose CRD is missing is looked for again.
-    pub rediscover: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            kubeconfig: None,
-            context: None,
-            qps: 50.0,
-            burst: 300,
-            watch_namespace: None,
-            rediscover: Duration::from_secs(30),
-        }
+        Self { kubeconfig: None, context: None, qps: 50.0, burst: 300, watch_namespace: None }
     }
 }
 
@@ -69,8 +60,7 @@ pub async fn connect(settings: &Settings) -> Result<Cluster, Error> {
     let layer = TransportLayer { reach: reach.clone(), qps: settings.qps, burst: settings.burst };
     let client = ClientBuilder::try_from(config).map_err(|error| Error::Client(error.into()))?;
     let client = client.with_layer(&layer).build();
-    let watched = Watched { namespace: settings.watch_namespace.clone(), rediscover: settings.rediscover };
-    Ok(Cluster::new(client, watched, reach))
+    Ok(Cluster::new(client, settings.watch_namespace.clone(), reach))
 }
 
 async fn config(settings: &Settings) -> Result<Config, Error> {

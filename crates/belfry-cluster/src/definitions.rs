@@ -24,7 +24,7 @@ impl Cluster {
             }
             let what = format!("reading the CRD {name}");
             let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
-            match call::get(&self.0.client, &what, &path).await {
+            match call::get(&self.inner.client, &what, &path).await {
                 Ok(served) => differences.extend(compare(name, ours, &served)),
                 Err(error) if error.is_not_found() => differences.push(format!("{name} is not installed")),
                 Err(error) => return Err(error),

@@ -14,7 +14,7 @@ pub(crate) async fn discover(client: &Client, kind: &Kind) -> Result<Option<ApiR
         Err(error) if error.is_not_found() => return missing(client, what).await,
         Err(error) => return Err(error),
     };
-    for version in versions(&group) {
+    for version in versions(&group, kind.version) {
         let list = match call::get(client, &what, &format!("/apis/{}/{version}", kind.group)).await {
             Ok(list) => list,
             Err(error) if error.is_not_found() => continue,
@@ -47,10 +47,11 @@ async fn missing(client: &Client, what: String) -> Result<Option<ApiResource>, E
     }
 }
 
-/// The preferred version first, then the others in the API server's order.
-fn versions(group: &Value) -> Vec<String> {
+/// The wanted version first, then the API server's preferred one, then the others in its order.
+fn versions(group: &Value, wanted: Option<&str>) -> Vec<String> {
     let listed = group["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut versions: Vec<String> = Vec::new();
+    let served = |version: &&str| listed.iter().any(|entry| entry["version"] == *version);
+    let mut versions: Vec<String> = wanted.filter(served).map(str::to_owned).into_iter().collect();
     for entry in std::iter::once(&group["preferredVersion"]).chain(listed) {
         if let Some(version) = entry["version"].as_str()
             && !versions.iter().any(|known| known == version)
@@ -87,10 +88,12 @@ mod tests {
             "versions": [version("v1"), version("v1beta2"), version("v1beta1")],
             "preferredVersion": version("v1beta2"),
         });
-        assert_eq!(versions(&group), ["v1beta2", "v1", "v1beta1"]);
-        assert!(versions(&json!({})).is_empty());
+        assert_eq!(versions(&group, None), ["v1beta2", "v1", "v1beta1"]);
+        assert_eq!(versions(&group, Some("v1beta1")), ["v1beta1", "v1beta2", "v1"]);
+        assert_eq!(versions(&group, Some("v2")), ["v1beta2", "v1", "v1beta1"]);
+        assert!(versions(&json!({}), Some("v1")).is_empty());
 
-        let kind = Kind { group: "g", name: "Bell" };
+        let kind = Kind { group: "g", name: "Bell", version: None };
         let resource = |name: &str, verbs: &[&str]| json!({ "name": name, "kind": "Bell", "verbs": verbs });
         let list = json!({ "resources": [
             resource("bells/status", &["get", "list", "watch"]),

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    Cluster, Inner,
+    Cluster,
     follow::{Change, follow},
     kinds::{ALERT, PROVIDER},
     seen::{Keep, Seen},
@@ -35,7 +35,7 @@ impl Cluster {
     /// Watches begin at once, so it needs a tokio runtime; they end when the stream is dropped.
     pub fn config(&self) -> impl Stream<Item = Arc<Vec<Document>>> + Send + use<> {
         let (sender, receiver) = watch::channel(None);
-        let task = Guard(tokio::spawn(supply(self.0.clone(), sender)));
+        let task = Guard(tokio::spawn(supply(self.clone(), sender)));
         stream::unfold((receiver, task), |(mut receiver, task)| async move {
             receiver.changed().await.ok()?;
             let list: Option<Arc<Vec<Document>>> = receiver.borrow_and_update().clone();
@@ -54,24 +54,23 @@ impl Drop for Guard {
     }
 }
 
-async fn supply(inner: Arc<Inner>, sender: watch::Sender<Option<Arc<Vec<Document>>>>) {
+async fn supply(cluster: Cluster, sender: watch::Sender<Option<Arc<Vec<Document>>>>) {
     let known = Mutex::new(Documents::default());
     let changed = Notify::new();
     let tell = |resource: &ApiResource, change: Change<Manifest>| {
-        if known.lock().unwrap_or_else(PoisonError::into_inner).take_in(resource, change) {
-            changed.notify_one();
-        }
+        known.lock().unwrap_or_else(PoisonError::into_inner).take_in(resource, change);
+        changed.notify_one();
     };
     let publish = async {
         loop {
             changed.notified().await;
             tokio::time::sleep(TOGETHER).await;
-            if let Some(list) = known.lock().unwrap_or_else(PoisonError::into_inner).complete() {
+            if let Some(list) = known.lock().unwrap_or_else(PoisonError::into_inner).news() {
                 sender.send_replace(Some(list));
             }
         }
     };
-    let (client, watched) = (&inner.client, &inner.watched);
+    let (client, watched) = (&cluster.inner.client, &cluster.watched);
     tokio::join!(follow(client, watched, &PROVIDER, tell), follow(client, watched, &ALERT, tell), publish);
 }
 
@@ -109,24 +108,26 @@ struct Documents {
     list: Arc<Vec<Document>>,
     providers: bool,
     alerts: bool,
+    /// It is not what was given out last.
+    changed: bool,
 }
 
 impl Documents {
-    /// The list, if both kinds are completely known.
-    fn complete(&self) -> Option<Arc<Vec<Document>>> {
-        (self.providers && self.alerts).then(|| self.list.clone())
+    /// The list, if both kinds are completely known and something changed since it was given out.
+    fn news(&mut self) -> Option<Arc<Vec<Document>>> {
+        let news = self.providers && self.alerts && std::mem::take(&mut self.changed);
+        news.then(|| self.list.clone())
     }
 
-    /// Whether there is something new to tell.
-    fn take_in(&mut self, resource: &ApiResource, change: Change<Manifest>) -> bool {
-        match change {
+    fn take_in(&mut self, resource: &ApiResource, change: Change<Manifest>) {
+        self.changed |= match change {
             Change::Listed(objects) => self.replace(resource, objects),
             Change::Applied(object) => self.apply(document(resource, object)),
             Change::Removed(object) => self.remove(&(&resource.kind, object.namespace(), object.name())),
             // Who deletes the CRD deletes the objects, and the watch has told of each. That there is no list of a
             // kind is no reason to forget it.
             Change::Missing => false,
-        }
+        };
     }
 
     fn replace(&mut self, resource: &ApiResource, objects: Vec<Seen<Manifest>>) -> bool {

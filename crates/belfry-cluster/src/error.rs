@@ -58,6 +58,11 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// The whole story in one line: this error and what caused it.
+    pub fn explain(&self) -> String {
+        chain(self)
+    }
+
     /// Whether there is no such object.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { code: 404, .. })

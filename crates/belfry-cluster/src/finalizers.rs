@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
-    Cluster, Error, Inner, call,
+    Cluster, Error, call,
     error::chain,
     follow::{Change, follow},
     kinds::{ALERT, PROVIDER, RECEIVER},
@@ -31,14 +31,14 @@ impl Cluster {
     /// Takes the finalizer `finalizers.fluxcd.io` off the Providers, Alerts and Receivers that are being deleted. Live
     /// objects are never touched. Only metadata is watched. It ends when the handle is aborted.
     pub fn release_finalizers(&self) -> JoinHandle<()> {
-        tokio::spawn(release(self.0.clone()))
+        tokio::spawn(release(self.clone()))
     }
 }
 
 /// The path of an object.
 type Place = String;
 
-async fn release(inner: Arc<Inner>) {
+async fn release(cluster: Cluster) {
     let held: Mutex<BTreeMap<Place, Held>> = Mutex::default();
     let changed = Notify::new();
     let lock = || held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ async fn release(inner: Arc<Inner>) {
             }
             let now = lock().clone();
             for (place, object) in now {
-                if released(&inner, &place, &object, &mut outage).await {
+                if released(&cluster, &place, &object, &mut outage).await {
                     let mut held = lock();
                     // Unless it was seen again meanwhile, otherwise.
                     if held.get(&place) == Some(&object) {
@@ -82,7 +82,7 @@ async fn release(inner: Arc<Inner>) {
             }
         }
     };
-    let (client, watched) = (&inner.client, &inner.watched);
+    let (client, watched) = (&cluster.inner.client, &cluster.watched);
     tokio::join!(
         follow(client, watched, &PROVIDER, tell),
         follow(client, watched, &ALERT, tell),
@@ -97,9 +97,9 @@ fn place(resource: &ApiResource, object: &Seen<Option<Held>>) -> Place {
 }
 
 /// Whether nothing is left to do.
-async fn released(inner: &Inner, place: &str, object: &Held, outage: &mut Outage) -> bool {
+async fn released(cluster: &Cluster, place: &str, object: &Held, outage: &mut Outage) -> bool {
     let patch = object.patch();
-    match call::send(&inner.client, WHAT, Method::PATCH, place, Some((JSON_PATCH, &patch))).await {
+    match call::send(&cluster.inner.client, WHAT, Method::PATCH, place, Some((JSON_PATCH, &patch))).await {
         Ok(_) => {
             outage.over(WHAT);
             tracing::info!("released {place}, which was being deleted");
@@ -108,7 +108,7 @@ async fn released(inner: &Inner, place: &str, object: &Held, outage: &mut Outage
         // Gone, or no longer what was seen: then the watch tells of it.
         Err(Error::Refused { code: 404 | 409 | 422, .. }) => true,
         Err(error) => {
-            outage.failed(WHAT, chain(&error));
+            outage.failed(chain(&error));
             false
         }
     }

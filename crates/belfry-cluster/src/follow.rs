@@ -45,7 +45,7 @@ pub(crate) async fn follow<T: Keep>(
     mut tell: impl FnMut(&ApiResource, Change<T>),
 ) {
     let mut follower = Follower {
-        what: format!("watching {}s of {}", kind.name, kind.group),
+        what: format!("watching {} of {}", kind.name, kind.group),
         outage: Outage::default(),
         backoff: Backoff::new(),
         listed: false,
@@ -67,7 +67,7 @@ pub(crate) async fn follow<T: Keep>(
                 follower.watch(client, watched, &resource, &mut tell).await;
             }
             Ok(None) => {
-                follower.outage.failed(&follower.what, "its CRD is not installed");
+                follower.outage.failed(format_args!("{}: its CRD is not installed", follower.what));
                 follower.denied += 1;
                 // Of what was there it takes two denials, some time apart, to believe that it is gone.
                 if !follower.listed || follower.denied > 1 {
@@ -169,7 +169,7 @@ impl Follower {
             Error::Unavailable { .. } => tracing::debug!("{}", chain(error)),
             // A watch's version that is too old is everyday life.
             Error::Refused { code: 404 | 410, .. } => tracing::debug!("{}", chain(error)),
-            _ => self.outage.failed(&self.what, chain(error)),
+            _ => self.outage.failed(chain(error)),
         }
         self.backoff.wait().await;
     }

@@ -5,21 +5,28 @@
 pub(crate) struct Kind {
     pub(crate) group: &'static str,
     pub(crate) name: &'static str,
+    /// The version to watch if it is served, whatever the API server prefers: so that an exchange of CRDs, ours for
+    /// Flux's or back, doesn't change what is watched.
+    pub(crate) version: Option<&'static str>,
 }
 
 const fn kind(group: &'static str, name: &'static str) -> Kind {
-    Kind { group, name }
+    Kind { group, name, version: None }
+}
+
+const fn ours(name: &'static str, version: &'static str) -> Kind {
+    Kind { group: belfry_api::GROUP, name, version: Some(version) }
 }
 
 const SOURCE: &str = "source.toolkit.fluxcd.io";
 const IMAGE: &str = "image.toolkit.fluxcd.io";
 
 /// Where deliveries go.
-pub(crate) static PROVIDER: Kind = kind(belfry_api::GROUP, "Provider");
+pub(crate) static PROVIDER: Kind = ours("Provider", belfry_api::STORAGE_VERSION);
 /// Which events go where.
-pub(crate) static ALERT: Kind = kind(belfry_api::GROUP, "Alert");
+pub(crate) static ALERT: Kind = ours("Alert", belfry_api::STORAGE_VERSION);
 /// Webhooks; here only for its finalizer.
-pub(crate) static RECEIVER: Kind = kind(belfry_api::GROUP, "Receiver");
+pub(crate) static RECEIVER: Kind = ours("Receiver", "v1");
 
 /// The kinds that an Alert may name: what the object index holds.
 pub(crate) static OBJECTS: [Kind; 12] = [

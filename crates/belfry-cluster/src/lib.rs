@@ -41,11 +41,13 @@ pub const LIBRARY_LOG_TARGETS: [&str; 2] = ["kube_client", "kube_runtime"];
 
 /// The cluster that Belfry runs in, or that a kubeconfig names. Cheap to clone.
 #[derive(Clone)]
-pub struct Cluster(Arc<Inner>);
+pub struct Cluster {
+    inner: Arc<Inner>,
+    watched: Watched,
+}
 
 struct Inner {
     client: Client,
-    watched: Watched,
     reach: Arc<outage::Reach>,
     secrets: secrets::Secrets,
     announcer: announce::Announcer,
@@ -60,22 +62,33 @@ struct Watched {
     rediscover: Duration,
 }
 
+const REDISCOVER: Duration = Duration::from_secs(30);
+
 impl Cluster {
-    fn new(client: Client, watched: Watched, reach: Arc<outage::Reach>) -> Self {
+    fn new(client: Client, namespace: Option<String>, reach: Arc<outage::Reach>) -> Self {
         let secrets = secrets::Secrets::new(client.clone());
         let announcer = announce::Announcer::start(client.clone());
-        Self(Arc::new(Inner { client, watched, reach, secrets, announcer }))
+        let inner = Arc::new(Inner { client, reach, secrets, announcer });
+        Self { inner, watched: Watched { namespace, rediscover: REDISCOVER } }
+    }
+
+    /// How often the watches that are begun after this look again for a kind whose CRD is missing, rather than every
+    /// 30 seconds.
+    #[must_use]
+    pub fn rediscover_every(mut self, interval: Duration) -> Self {
+        self.watched.rediscover = interval;
+        self
     }
 
     /// Whether the last request was answered, whatever the answer. True before the first.
     pub fn reachable(&self) -> bool {
-        self.0.reach.is_up()
+        self.inner.reach.is_up()
     }
 
     /// Makes a Kubernetes Event of a remark about a configuration object. Never blocks and never fails: it is queued,
     /// and written by one task in the background; what does not fit into the queue, or comes too often about one
     /// object, is left out.
     pub fn announce(&self, announcement: Announcement) {
-        self.0.announcer.announce(announcement);
+        self.inner.announcer.announce(announcement);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use belfry_core::index::IndexedObject;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::{
-    Cluster, Inner,
+    Cluster,
     follow::{Change, follow},
     kinds::OBJECTS,
     seen::Keep,
@@ -40,16 +40,16 @@ pub enum ObjectChange {
 
 impl Cluster {
     /// Tells `apply` of the Flux objects in the cluster: of the twelve kinds that an Alert may name, each in the
-    /// version that the API server prefers. A kind whose CRD is missing has no objects, and is looked for again every
-    /// [`Settings::rediscover`](crate::Settings::rediscover).
+    /// version that the API server prefers. A kind whose CRD is missing has no objects, and is looked for again every 30
+    /// seconds (see [`Cluster::rediscover_every`]).
     ///
     /// `apply` is called by one task, never twice at a time; it must not block. It ends when the handle is aborted.
     pub fn watch_objects(&self, apply: impl Fn(ObjectChange) + Send + Sync + 'static) -> JoinHandle<()> {
-        tokio::spawn(feed(self.0.clone(), apply))
+        tokio::spawn(feed(self.clone(), apply))
     }
 }
 
-async fn feed(inner: Arc<Inner>, apply: impl Fn(ObjectChange) + Send + Sync) {
+async fn feed(cluster: Cluster, apply: impl Fn(ObjectChange) + Send + Sync) {
     let unknown: Mutex<HashSet<&str>> = Mutex::new(OBJECTS.iter().map(|kind| kind.name).collect());
     let known = |kind: &str| {
         let mut unknown = unknown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ async fn feed(inner: Arc<Inner>, apply: impl Fn(ObjectChange) + Send + Sync) {
     let follows = OBJECTS.iter().map(|kind| {
         let (apply, known) = (&apply, &known);
         let mut empty = false;
-        follow(&inner.client, &inner.watched, kind, move |_, change: Change<Trimmed>| {
+        follow(&cluster.inner.client, &cluster.watched, kind, move |_, change: Change<Trimmed>| {
             let missing = matches!(change, Change::Missing);
             match change {
                 Change::Listed(objects) => {

@@ -13,13 +13,13 @@ pub(crate) struct Outage(Option<Instant>);
 
 impl Outage {
     /// It failed. Said aloud only when it didn't fail before.
-    pub(crate) fn failed(&mut self, what: impl Display, why: impl Display) {
+    pub(crate) fn failed(&mut self, how: impl Display) {
         if self.0.is_some() {
-            tracing::debug!("{what}: {why}");
+            tracing::debug!("{how}");
             return;
         }
         self.0 = Some(Instant::now());
-        tracing::warn!("{what}: {why}");
+        tracing::warn!("{how}");
     }
 
     /// It works.
@@ -47,7 +47,7 @@ impl Reach {
     }
 
     pub(crate) fn unreachable(&self, why: impl Display) {
-        self.outage().failed(API_SERVER, why);
+        self.outage().failed(format_args!("{API_SERVER} can't be reached: {why}"));
     }
 
     pub(crate) fn is_up(&self) -> bool {

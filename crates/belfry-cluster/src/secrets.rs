@@ -29,7 +29,7 @@ impl Cluster {
     /// # Errors
     /// When the API server gives no answer and the Secret was never read, or refuses.
     pub async fn secret(&self, namespace: &str, name: &str, fresh: bool) -> Result<Option<Arc<SecretData>>, Error> {
-        self.0.secrets.get(namespace, name, fresh).await
+        self.inner.secrets.get(namespace, name, fresh).await
     }
 }
 
@@ -113,4 +113,121 @@ fn data(what: &str, data: Value) -> Result<SecretData, Error> {
         Error::Refused { what: what.to_owned(), code: 0, message: "the answer is no Secret".to_owned() }
     })?;
     Ok(data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicU16, AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// An API server that counts what it is asked, and answers with one Secret or with an error.
+    #[derive(Default)]
+    struct Server {
+        asked: AtomicUsize,
+        error: AtomicU16,
+    }
+
+    fn secrets(server: &Arc<Server>) -> Secrets {
+        let server = server.clone();
+        let service = service_fn(move |_: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let n = server.asked.fetch_add(1, Ordering::SeqCst) + 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                let code = server.error.load(Ordering::SeqCst);
+                let body = match code {
+                    0 => {
+                        let token = serde_json::to_value(ByteString(n.to_string().into_bytes())).unwrap();
+                        serde_json::json!({ "kind": "Secret", "data": { "token": token } })
+                    }
+                    _ => serde_json::json!({ "kind": "Status", "code": code, "message": "no" }),
+                };
+                let status = if code == 0 { 200 } else { code };
+                let answer = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        Secrets::new(Client::new(service, "default"))
+    }
+
+    async fn token(secrets: &Secrets, name: &str, fresh: bool) -> Result<Option<String>, Error> {
+        let secret = secrets.get("apps", name, fresh).await?;
+        Ok(secret.map(|secret| secret.text("token").unwrap().unwrap().to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_is_read_again_when_it_is_too_old_or_asked_for_anew() {
+        let server = Arc::<Server>::default();
+        let secrets = secrets(&server);
+        let read = async |fresh| token(&secrets, "chat", fresh).await.unwrap().unwrap();
+        assert_eq!(read(false).await, "1");
+        tokio::time::advance(SECRET_AGE - Duration::from_secs(1)).await;
+        assert_eq!(read(false).await, "1");
+        assert_eq!(read(true).await, "2");
+        assert_eq!(read(false).await, "2");
+        tokio::time::advance(SECRET_AGE).await;
+        assert_eq!(read(false).await, "3");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_at_the_same_time_share_one_request() {
+        let server = Arc::<Server>::default();
+        let secrets = secrets(&server);
+        for (fresh, so_far) in [(false, 1), (true, 2)] {
+            let all = futures::future::join_all((0..20).map(|_| token(&secrets, "chat", fresh))).await;
+            assert!(all.iter().all(|token| token.as_ref().unwrap().as_deref() == Some(so_far.to_string().as_str())));
+            assert_eq!(server.asked.load(Ordering::SeqCst), so_far);
+        }
+        token(&secrets, "other", false).await.unwrap();
+        assert_eq!(server.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_is_used_in_an_outage_but_not_after_a_refusal() {
+        let server = Arc::<Server>::default();
+        let secrets = secrets(&server);
+        token(&secrets, "chat", false).await.unwrap();
+        server.error.store(503, Ordering::SeqCst);
+        tokio::time::advance(SECRET_AGE * 100).await;
+        assert_eq!(token(&secrets, "chat", false).await.unwrap().as_deref(), Some("1"));
+        assert!(token(&secrets, "chat", true).await.unwrap_err().is_unavailable());
+        assert!(token(&secrets, "other", false).await.unwrap_err().is_unavailable());
+        server.error.store(403, Ordering::SeqCst);
+        let refused = token(&secrets, "chat", false).await.unwrap_err();
+        assert_eq!(refused.to_string(), "reading the Secret apps/chat: the API server forbids it: no");
+        server.error.store(404, Ordering::SeqCst);
+        assert_eq!(token(&secrets, "chat", false).await.unwrap(), None);
+        // What is known to be gone is not remembered as having been there.
+        server.error.store(503, Ordering::SeqCst);
+        assert!(token(&secrets, "chat", true).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_remembered_than_there_is_room_for() {
+        let server = Arc::<Server>::default();
+        let secrets = secrets(&server);
+        for n in 0..=REMEMBERED {
+            token(&secrets, &format!("s{n}"), false).await.unwrap();
+        }
+        assert_eq!(secrets.remembered.lock().unwrap().len(), REMEMBERED);
+        token(&secrets, "s1", false).await.unwrap();
+        assert_eq!(server.asked.load(Ordering::SeqCst), REMEMBERED + 1);
+        token(&secrets, "s0", false).await.unwrap();
+        assert_eq!(server.asked.load(Ordering::SeqCst), REMEMBERED + 2);
+    }
+
+    #[test]
+    fn what_is_no_secret_is_not_quoted() {
+        let error = data("reading", serde_json::json!({ "token": "hunter22 is not base64" })).unwrap_err();
+        assert_eq!(error.explain(), "reading: the answer is no Secret");
+    }
 }

@@ -208,14 +208,8 @@ mod tests {
             ..Event::default()
         };
         assert_eq!(event(&probe).len(), 522);
-        assert_eq!(
-            hmac(b"key", &event(&probe)),
-            "99e55dabad94559d9513b4024891f56caf698573840d2e6dc6bc812c168f0af9"
-        );
+        assert_eq!(hmac(b"key", &event(&probe)), "99e55dabad94559d9513b4024891f56caf698573840d2e6dc6bc812c168f0af9");
         probe.severity = "error".into();
-        assert_eq!(
-            hmac(b"key", &event(&probe)),
-            "3561363818fe3c229a194ab01c885a73621b5d848ffdab6be08e00a97e96441f"
-        );
+        assert_eq!(hmac(b"key", &event(&probe)), "3561363818fe3c229a194ab01c885a73621b5d848ffdab6be08e00a97e96441f");
     }
 }

@@ -50,15 +50,13 @@ pub fn compile(patterns: &[String]) -> Regexes {
 /// The reason why it doesn't compile.
 pub fn compile_one(pattern: &str) -> Result<Regex, String> {
     let translated = translate::translate(pattern)?;
-    RegexBuilder::new(&translated)
-        .size_limit(limits::REGEX_SIZE)
-        .dfa_size_limit(limits::REGEX_SIZE)
-        .build()
-        .map_err(|error| match error {
+    RegexBuilder::new(&translated).size_limit(limits::REGEX_SIZE).dfa_size_limit(limits::REGEX_SIZE).build().map_err(
+        |error| match error {
             regex::Error::CompiledTooBig(limit) => format!("it compiles to more than {limit} bytes"),
             // Says which limit was exceeded; the translation itself is not what the user wrote.
             error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-        })
+        },
+    )
 }
 
 impl Regexes {

@@ -118,12 +118,11 @@ impl Client {
             return Err(Error::new(ErrorKind::Refused, url, false));
         }
         let (body, sent): (Watched, Sent) = Watched::new(request.body.clone());
-        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
-        *outgoing.headers_mut() = request.headers.clone();
+        let mut outgoing = self.inner.request(request.method.clone(), url.clone()).headers(request.headers.clone());
         if !request.body.is_empty() {
-            *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
+            outgoing = outgoing.body(reqwest::Body::wrap(body));
         }
-        match timeout_at(deadline, self.inner.execute(outgoing)).await {
+        match timeout_at(deadline, outgoing.send()).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Error::from_reqwest(error, url, sent.get())),
             Err(_) => Err(Error::new(ErrorKind::Timeout, url, sent.get())),

@@ -218,9 +218,7 @@ mod tests {
         let clients = Clients::with_environment(Environment::default());
         for n in 0..KEPT + 3 {
             let url = format!("http://proxy-{n}.example");
-            clients
-                .client(&Route { proxy: Some(Proxy { url: &url, credentials: None }), ..Route::default() })
-                .unwrap();
+            clients.client(&Route { proxy: Some(Proxy { url: &url, credentials: None }), ..Route::default() }).unwrap();
             clients.client(&Route::default()).unwrap();
         }
         let kept = clients.kept.lock().unwrap();
@@ -230,7 +228,8 @@ mod tests {
 
     #[test]
     fn routes_differ_in_credentials_too() {
-        let proxy = |credentials| key(&Route { proxy: Some(Proxy { url: "http://p", credentials }), ..Route::default() });
+        let proxy =
+            |credentials| key(&Route { proxy: Some(Proxy { url: "http://p", credentials }), ..Route::default() });
         assert_ne!(proxy(None), proxy(Some(("", ""))));
         assert_ne!(proxy(Some(("a", "bc"))), proxy(Some(("ab", "c"))));
     }

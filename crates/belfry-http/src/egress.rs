@@ -30,7 +30,8 @@ pub fn refused(address: IpAddr) -> bool {
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = address.octets();
     let (prefix, v4) = octets.split_last_chunk::<4>()?;
-    let known = [Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), Ipv6Addr::UNSPECIFIED, Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)];
+    let known =
+        [Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), Ipv6Addr::UNSPECIFIED, Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)];
     known.iter().any(|net| net.octets()[..12] == *prefix).then(|| Ipv4Addr::from(*v4))
 }
 

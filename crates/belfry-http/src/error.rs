@@ -108,3 +108,31 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::dns::{Name, Resolve, Resolving};
+
+    use super::*;
+
+    struct LinkLocalOnly;
+
+    impl Resolve for LinkLocalOnly {
+        fn resolve(&self, _: Name) -> Resolving {
+            Box::pin(async { Err(Refused.into()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_refused_addresses_is_told_from_one_that_does_not() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().dns_resolver(LinkLocalOnly).build().unwrap();
+        let url: Url = "http://metadata.example:8080/secret".parse().unwrap();
+        let error = Error::from_reqwest(client.get(url.clone()).send().await.unwrap_err(), &url, true);
+        assert_eq!((error.kind, error.unknown()), (ErrorKind::Refused, false));
+        assert_eq!(
+            error.to_string(),
+            "metadata.example:8080 is a link-local address (or resolves to one): requests to those are refused"
+        );
+    }
+}

@@ -17,9 +17,9 @@ pub(crate) fn by_status(answer: &Response) -> Verdict {
         | StatusCode::FORBIDDEN
         | StatusCode::NOT_FOUND
         | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Verdict::Misconfigured(said),
-        status if status.is_redirection() => Verdict::Rejected(format!(
-            "redirects to another host are not followed, put the final address into the Provider {said}"
-        )),
+        status if status.is_redirection() => {
+            Verdict::Rejected(format!("the redirect was not followed, put the final address into the Provider {said}"))
+        }
         _ => Verdict::Rejected(said),
     }
 }
@@ -35,13 +35,15 @@ pub(crate) fn answered(answer: &Response, verdict: Verdict, secrecy: &Secrecy) -
         let status = answer.status;
         let said = secrecy.excerpt(said);
         let error = if said.is_empty() { format!("answered {status}") } else { format!("answered {status}: {said}") };
-        Failure { status: Some(status.as_u16()), retry_after: answer.retry_after, ..Failure::new(error) }
+        // Behind a gateway that failed, or an answer that broke off, the request may have been acted on.
+        let unknown = !answer.complete || (status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE);
+        Failure { status: Some(status.as_u16()), retry_after: answer.retry_after, unknown, ..Failure::new(error) }
     };
     match verdict {
         Verdict::Taken => Outcome::Delivered,
         Verdict::Retry(said) => Outcome::Retry(failure(&said)),
         Verdict::Misconfigured(said) => Outcome::Misconfigured(failure(&said)),
-        Verdict::Rejected(said) => Outcome::Rejected(failure(&said)),
+        Verdict::Rejected(said) => Outcome::Rejected(Failure { unknown: false, ..failure(&said) }),
     }
 }
 

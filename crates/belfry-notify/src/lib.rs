@@ -12,13 +12,12 @@ mod providers;
 mod registry;
 mod secrecy;
 mod settings;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::sync::Arc;
 
-use belfry_core::decide::AgeLimit;
 use belfry_http::Clients;
 pub use misconfigured::{Misconfigured, Reason};
 pub use notifier::{Attempted, Notifier};
@@ -33,6 +32,3 @@ pub use settings::Settings;
 pub fn build(settings: &Settings<'_>, http: &Arc<Clients>) -> Result<Notifier, Misconfigured> {
     notifier::build(settings, http).map_err(|error| error.of(settings.provider))
 }
-
-/// How long deliveries to a provider of this type are worth sending.
-const _: fn(&str) -> AgeLimit = age_limit;

@@ -5,7 +5,10 @@ use belfry_core::decide::AgeLimit;
 use crate::{
     Misconfigured, Reason,
     protocol::Protocol,
-    providers::{alertmanager, discord, generic, msteams, pagerduty, slack},
+    providers::{
+        alertmanager, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix, msteams, opsgenie,
+        pagerduty, rocket, slack, telegram, webex, zoom, zulip,
+    },
     settings::Resolved,
 };
 
@@ -22,12 +25,24 @@ pub(crate) struct Entry {
 /// Every type that this version speaks.
 pub(crate) const SUPPORTED: &[Entry] = &[
     Entry { type_: "alertmanager", open: alertmanager::open },
+    Entry { type_: "datadog", open: datadog::open },
     Entry { type_: "discord", open: discord::open },
     Entry { type_: "generic", open: generic::open },
     Entry { type_: "generic-hmac", open: generic::open_signed },
+    Entry { type_: "googlechat", open: googlechat::open },
+    Entry { type_: "grafana", open: grafana::open },
+    Entry { type_: "incident.io", open: incidentio::open },
+    Entry { type_: "lark", open: lark::open },
+    Entry { type_: "matrix", open: matrix::open },
     Entry { type_: "msteams", open: msteams::open },
+    Entry { type_: "opsgenie", open: opsgenie::open },
     Entry { type_: "pagerduty", open: pagerduty::open },
+    Entry { type_: "rocket", open: rocket::open },
     Entry { type_: "slack", open: slack::open },
+    Entry { type_: "telegram", open: telegram::open },
+    Entry { type_: "webex", open: webex::open },
+    Entry { type_: "zoom", open: zoom::open },
+    Entry { type_: "zulip", open: zulip::open },
 ];
 
 /// Every type that Flux's Provider knows, in the order of its CRD.
@@ -74,7 +89,8 @@ pub(crate) fn entry(type_: &str) -> Result<&'static Entry, Misconfigured> {
             let text = format!("type '{type_}' is known to Flux but not supported by this version of Belfry");
             Misconfigured::new(Reason::UnsupportedType, text)
         } else {
-            let text = format!("provider type '{type_}' is not known; see spec.type in the documentation for all types");
+            let text =
+                format!("provider type '{type_}' is not known; see spec.type in the documentation for all types");
             Misconfigured::new(Reason::UnknownType, text)
         }
     })
@@ -88,8 +104,8 @@ pub fn is_supported(provider_type: &str) -> bool {
 /// How long deliveries to a provider of this type are worth sending.
 pub fn age_limit(provider_type: &str) -> AgeLimit {
     match provider_type {
-        "slack" | "discord" | "msteams" | "rocket" | "googlechat" | "webex" | "telegram" | "lark" | "matrix" | "zulip"
-        | "zoom" => AgeLimit::Chat,
+        "slack" | "discord" | "msteams" | "rocket" | "googlechat" | "webex" | "telegram" | "lark" | "matrix"
+        | "zulip" | "zoom" => AgeLimit::Chat,
         "pagerduty" | "opsgenie" | "alertmanager" | "grafana" | "incident.io" | "sentry" | "datadog" | "otel" => {
             AgeLimit::Incident
         }
@@ -102,14 +118,7 @@ pub fn age_limit(provider_type: &str) -> AgeLimit {
 pub fn takes_status_updates(provider_type: &str) -> bool {
     matches!(
         provider_type,
-        "github"
-            | "gitlab"
-            | "gitea"
-            | "bitbucketserver"
-            | "bitbucket"
-            | "azuredevops"
-            | "generic"
-            | "generic-hmac"
+        "github" | "gitlab" | "gitea" | "bitbucketserver" | "bitbucket" | "azuredevops" | "generic" | "generic-hmac"
     )
 }
 

@@ -45,12 +45,8 @@ impl Secrecy {
     }
 
     fn new(found: Vec<String>) -> Self {
-        let mut values: Vec<String> = found
-            .iter()
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
-            .flat_map(spellings)
-            .collect();
+        let mut values: Vec<String> =
+            found.iter().map(|value| value.trim()).filter(|value| !value.is_empty()).flat_map(spellings).collect();
         values.sort();
         values.dedup();
         Self { mask: Mask::new(values.iter().map(String::as_str)), values }
@@ -79,9 +75,8 @@ impl Secrecy {
 
     /// The text without the beginning of a secret at its very end, where the answer was cut off.
     fn without_torn<'t>(&self, text: &'t str) -> &'t str {
-        let torn = |value: &String| {
-            (4..value.len()).rev().find(|&n| value.is_char_boundary(n) && text.ends_with(&value[..n]))
-        };
+        let torn =
+            |value: &String| (4..value.len()).rev().find(|&n| value.is_char_boundary(n) && text.ends_with(&value[..n]));
         let longest = self.values.iter().filter_map(torn).max().unwrap_or(0);
         &text[..text.len() - longest]
     }
@@ -91,7 +86,14 @@ impl Secrecy {
 fn spellings(value: &str) -> Vec<String> {
     let json = String::from_utf8_lossy(&go_json::to_vec(value)).trim_matches('"').to_owned();
     let plain = serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned();
-    vec![value.to_owned(), json, plain, text::query_escape(value)]
+    let mut spellings = vec![value.to_owned(), json, plain, text::query_escape(value)];
+    if let Ok(mut url) = "http://host/".parse::<Url>() {
+        url.set_path(value);
+        spellings.push(url.path().trim_start_matches('/').to_owned());
+        url.set_query(Some(value));
+        spellings.extend(url.query().map(str::to_owned));
+    }
+    spellings
 }
 
 fn credentials(username: &str, password: &str, found: &mut Vec<String>) {
@@ -106,12 +108,14 @@ fn address(address: &str, found: &mut Vec<String>) {
     found.push(address.to_owned());
     let Ok(url) = address.parse::<Url>() else { return };
     found.push(url.to_string());
-    found.push(url[reqwest_position::PATH..].to_owned());
     if url.path().len() > 1 {
         found.push(url.path().to_owned());
     }
+    if let Some(query) = url.query() {
+        found.push(format!("{}?{query}", url.path()));
+        found.push(query.to_owned());
+    }
     found.extend(url.path().split('/').filter(|part| part.len() >= KEY_IN_PATH).map(str::to_owned));
-    found.extend(url.query().map(str::to_owned));
     for (_, value) in url.query_pairs().filter(|(_, value)| value.len() >= KEY_IN_QUERY) {
         found.push(value.into_owned());
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use belfry_api::ProviderSpec;
-use belfry_core::{ConfigKey, secret::SecretData};
+use belfry_core::{ConfigKey, duration, secret::SecretData};
 use belfry_http::{BadRoute, Client, Clients, HeaderMap, HeaderName, HeaderValue, Proxy, Route, Url};
 
 use crate::{Misconfigured, Reason};
@@ -115,16 +115,14 @@ impl<'a> Resolved<'a> {
         let place = self.place_of("address");
         let bad = |what: &str| Misconfigured::new(Reason::Address, format!("{place} {what}"));
         if self.address.is_empty() {
-            let text = format!(
-                "an address is missing: set spec.address, or {}",
-                self.place_for("address")
-            );
+            let text = format!("an address is missing: set spec.address, or {}", self.place_for("address"));
             return Err(Misconfigured::new(Reason::Address, text));
         }
         if self.address.contains(char::is_control) {
             return Err(bad("holds control characters: write it on one line"));
         }
-        let url: Url = self.address.parse().map_err(|_| bad("is not a valid URL: it must be like https://host/path"))?;
+        let url: Url =
+            self.address.parse().map_err(|_| bad("is not a valid URL: it must be like https://host/path"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("is not an http or https URL"));
         }
@@ -138,7 +136,6 @@ impl<'a> Resolved<'a> {
     }
 
     /// The token of a type that can't do without.
-    #[expect(dead_code, reason = "for the types that need a token as credential")]
     pub(crate) fn required_token(&self) -> Result<&'a str, Misconfigured> {
         self.token()?.ok_or_else(|| self.missing_token())
     }
@@ -241,8 +238,8 @@ impl<'a> Resolved<'a> {
     }
 
     /// Certificates from `certSecretRef`: today's key names before the old ones.
-    fn certificates(&self) -> Result<(Option<&'a [u8]>, Option<(&'a [u8], &'a [u8])>), Misconfigured> {
-        let Some(secret) = self.settings.cert_secret else { return Ok((None, None)) };
+    fn certificates(&self) -> Result<Route<'a>, Misconfigured> {
+        let Some(secret) = self.settings.cert_secret else { return Ok(Route::default()) };
         let get = |name, old| secret.bytes(name).or_else(|| secret.bytes(old)).filter(|pem| !pem.is_empty());
         let ca = get("ca.crt", "caFile");
         let identity = match (get("tls.crt", "certFile"), get("tls.key", "keyFile")) {
@@ -257,13 +254,12 @@ impl<'a> Resolved<'a> {
             let text = "the Secret of certSecretRef has neither 'ca.crt' nor 'tls.crt' with 'tls.key'";
             return Err(Misconfigured::new(Reason::Tls, text));
         }
-        Ok((ca, identity))
+        Ok(Route { proxy: None, ca, identity })
     }
 
     /// The client with this Provider's proxy and certificates.
     pub(crate) fn client(&self, http: &Arc<Clients>) -> Result<Client, Misconfigured> {
-        let (ca, identity) = self.certificates()?;
-        http.client(&Route { proxy: self.proxy, ca, identity }).map_err(|error| match error {
+        http.client(&Route { proxy: self.proxy, ..self.certificates()? }).map_err(|error| match error {
             BadRoute::Proxy(_) => Misconfigured::new(Reason::Proxy, error.to_string()),
             BadRoute::Ca => {
                 Misconfigured::new(Reason::Tls, "'ca.crt' in the Secret of certSecretRef holds no certificate in PEM")
@@ -278,7 +274,7 @@ impl<'a> Resolved<'a> {
     /// The time for one attempt.
     pub(crate) fn timeout(&self) -> Result<Duration, Misconfigured> {
         self.settings.spec.timeout.as_deref().map_or(Ok(TIMEOUT), |text| {
-            crate::text::duration(text).filter(|timeout| !timeout.is_zero()).ok_or_else(|| {
+            duration::parse(text).ok().filter(|timeout| !timeout.is_zero()).ok_or_else(|| {
                 Misconfigured::new(Reason::Timeout, "spec.timeout is not a duration: write it like '15s' or '1m30s'")
             })
         })

@@ -205,9 +205,8 @@ pub(crate) trait Reader: Send + Sync {
     fn victims(&self, scope: &Scope, limit: u64) -> Result<(Vec<i64>, bool)>;
     /// Configuration objects with a body that have been absent for this long.
     fn gone(&self, before: Time) -> Result<Vec<Gone>>;
-    /// Events after `after` and before `before` that may be pruned, oldest first; and where the search ended, if it did
-    /// before the end.
-    fn prunable(&self, after: Seq, before: Seq, which: Prunable, limit: u32) -> Result<(Vec<Seq>, Option<Seq>)>;
+    /// Events after `after` and before `before` that may be pruned, oldest first, each with the bytes of its body.
+    fn prunable(&self, after: Seq, before: Seq, which: Prunable, limit: u32) -> Result<Vec<(Seq, u64)>>;
     /// Lanes after this one that nothing waits in and no event used since `before`.
     fn idle_lanes(&self, after: LaneId, before: Time, limit: u32) -> Result<Vec<LaneId>>;
     fn size(&self) -> Result<Size>;

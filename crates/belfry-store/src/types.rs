@@ -297,10 +297,12 @@ pub struct Finish {
 }
 
 /// A delivery that was put in line again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redelivered {
     /// The new delivery.
     pub delivery: i64,
     /// Its destination.
     pub dest: DestId,
+    /// The Provider that the destination is.
+    pub provider: Arc<ConfigKey>,
 }

@@ -42,11 +42,6 @@ impl Windows {
             forget(&mut self.by_body, body_hash, seq);
         }
     }
-
-    /// Events remembered.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
 }
 
 fn forget(map: &mut HashMap<u64, Seq>, hash: u64, seq: Seq) {
@@ -75,7 +70,7 @@ mod tests {
         for seq in 16..20 {
             windows.add(event(seq, seq.cast_unsigned()));
         }
-        assert_eq!(windows.len(), 3);
+        assert_eq!(windows.order.len(), 3);
         assert_eq!(windows.seen(8, 108), Seen::default());
     }
 }

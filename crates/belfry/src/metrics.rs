@@ -7,7 +7,7 @@ use belfry_store::{COMMIT_BUCKETS, Stats, Store};
 use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, NoLabelSet, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
@@ -25,25 +25,32 @@ pub struct Metrics {
 }
 
 /// What became of a POST.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventResult {
     /// Stored, with its deliveries.
-    #[prometheus(rename = "stored")]
     Stored,
     /// Known already: counted on the event that it repeats.
-    #[prometheus(rename = "repeat")]
     Repeat,
     /// Not an event.
-    #[prometheus(rename = "invalid")]
     Invalid,
     /// The store could not take it: the sender tries again.
-    #[prometheus(rename = "refused")]
     Refused,
+}
+
+impl EventResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Repeat => "repeat",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
-    result: EventResult,
+    result: &'static str,
 }
 
 /// One Provider's deliveries that ended in one way.
@@ -156,7 +163,7 @@ impl Metrics {
 
     /// Counts a POST.
     pub fn count_event(&self, result: EventResult) {
-        self.events.get_or_create(&EventLabels { result }).inc();
+        self.events.get_or_create(&EventLabels { result: result.as_str() }).inc();
     }
 
     /// Counts an attempt.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use belfry_cluster::Cluster;
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
-use belfry_store::Store;
+use belfry_store::{Pruned, Store};
 use secrecy::SecretString;
 use tokio::{
     net::TcpListener,
@@ -277,7 +277,7 @@ async fn prune(store: Store) {
     loop {
         tokio::time::sleep(PRUNE).await;
         match store.prune().await {
-            Ok(pruned) if pruned.is_empty() => {}
+            Ok(pruned) if pruned == Pruned::default() => {}
             Ok(pruned) => tracing::info!(?pruned, "pruned the store"),
             Err(error) => tracing::warn!(%error, "can't prune the store"),
         }

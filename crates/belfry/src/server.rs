@@ -70,7 +70,7 @@ where
         while tasks.try_join_next().is_some() {}
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -127,7 +127,7 @@ async fn connection<H, F>(
     let result = tokio::select! {
         result = &mut served => result,
         () = slot.state.evicted.notified() => return,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped(&mut stop) => {
             served.as_mut().graceful_shutdown();
             served.await
         }
@@ -158,6 +158,12 @@ async fn whole(request: Request<Incoming>, peer: SocketAddr, bounds: Bounds) -> 
         }
         Err(_) => Err(empty(StatusCode::REQUEST_TIMEOUT)),
     }
+}
+
+/// Returns once the process is to stop.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left to say so.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// An answer without a body.

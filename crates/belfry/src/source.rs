@@ -17,9 +17,10 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 
 use crate::{
-    configuration::{Configuration, finding_line},
+    configuration::Configuration,
     environment::Standalone,
     manifests::{self, Loaded},
+    server::stopped,
 };
 
 /// How often directories are looked at for changes. Polling, since a ConfigMap mount changes by swapping links.
@@ -51,12 +52,7 @@ impl Directories {
     pub async fn load(&mut self, configuration: &Configuration, environment: &Standalone, store: &Store) {
         self.fingerprint = manifests::fingerprint(&self.paths);
         self.loaded = manifests::load(&self.paths, &self.loaded);
-        let problems: Vec<String> = self
-            .loaded
-            .problems
-            .iter()
-            .filter_map(|finding| finding.problem.as_ref().map(|problem| finding_line(finding, problem)))
-            .collect();
+        let problems: Vec<String> = self.loaded.problems.iter().map(ToString::to_string).collect();
         for problem in problems.iter().filter(|problem| !self.told.contains(problem)) {
             tracing::error!("configuration refused: {problem}");
         }
@@ -87,7 +83,7 @@ impl Directories {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(POLL) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut stop) => return,
             }
             if manifests::fingerprint(&self.paths) != self.fingerprint {
                 self.load(&configuration, &environment, &store).await;
@@ -120,7 +116,7 @@ pub async fn follow(cluster: Arc<Cluster>, configuration: Arc<Configuration>, st
     loop {
         tokio::select! {
             Some(documents) = documents.next() => apply(&configuration, &store, &documents).await,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
         }
     }
 }

@@ -83,7 +83,8 @@ impl<'a> Compiler<'a> {
             metadata.namespace = "default".into();
         }
         if !labels::is_subdomain(&metadata.name) {
-            let message = if metadata.name.is_empty() { "is required" } else { "is not a name that an object can have" };
+            let message =
+                if metadata.name.is_empty() { "is required" } else { "is not a name that an object can have" };
             return Err(Problem::refusal("metadata.name", validate::INVALID, message));
         }
         if !labels::is_label(&metadata.namespace) {
@@ -250,8 +251,7 @@ impl<'a> Compiler<'a> {
 
 impl Entry<'_> {
     fn findings(self) -> Vec<Finding> {
-        let finding =
-            |problem| Finding { object: self.object.clone(), origin: self.origin.to_owned(), problem };
+        let finding = |problem| Finding { object: self.object.clone(), origin: self.origin.to_owned(), problem };
         match self.problems.is_empty() {
             true => vec![finding(None)],
             false => self.problems.iter().cloned().map(Some).map(finding).collect(),

@@ -10,9 +10,7 @@ use belfry_api::{AlertSpec, Event, Metadata, ProviderSpec};
 use serde_json::{Value, json};
 
 use super::sources::Sources;
-use crate::{
-    ConfigKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes,
-};
+use crate::{ConfigKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes};
 
 /// Every Provider and Alert that is in force, indexed for matching. The default is empty.
 #[derive(Clone, Debug, Default)]
@@ -197,4 +195,3 @@ fn body(key: &ConfigKey, metadata: &Metadata, spec: Value) -> (ConfigKey, Value)
     });
     (key.clone(), manifest)
 }
-

@@ -1,1 +1,361 @@
+//! Manifests in, findings and routes out.
 
+use belfry_api::{Event, ObjectReference};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::index::{IndexedObject, ObjectIndex};
+
+fn alert(name: &str, spec: Value) -> Document {
+    manifest("Alert", name, spec)
+}
+
+fn provider(name: &str, spec: Value) -> Document {
+    manifest("Provider", name, spec)
+}
+
+fn manifest(kind: &str, name: &str, spec: Value) -> Document {
+    let value = json!({
+        "apiVersion": "notification.toolkit.fluxcd.io/v1beta3",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "apps", "uid": format!("uid-{name}")},
+        "spec": spec,
+    });
+    Document { origin: format!("{name}.yaml"), value }
+}
+
+/// A document with one field replaced; an absent value takes it away.
+fn with(mut document: Document, path: &str, value: Option<Value>) -> Document {
+    let (parent, field) = path.rsplit_once('/').unwrap();
+    let parent = document.value.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Some(value) => parent.insert(field.to_owned(), value),
+        None => parent.remove(field),
+    };
+    document
+}
+
+fn all_of(kind: &str) -> Value {
+    json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": kind, "name": "*"}]})
+}
+
+fn compiled(documents: &[Document]) -> (Snapshot, Vec<String>) {
+    compiled_with(documents, &Snapshot::default(), &Options::default())
+}
+
+fn compiled_with(documents: &[Document], last_good: &Snapshot, options: &Options) -> (Snapshot, Vec<String>) {
+    let (snapshot, findings) = compile(documents, last_good, options);
+    let shown = |finding: &Finding| {
+        let how = match &finding.problem {
+            None => "fine".into(),
+            Some(problem) if problem.refused => format!("refused, {}", problem.reason),
+            Some(problem) => format!("warned, {}", problem.reason),
+        };
+        format!("[{how}] {finding}")
+    };
+    (snapshot, findings.iter().map(shown).collect())
+}
+
+fn event(namespace: &str, name: &str, severity: &str, message: &str) -> Event {
+    Event {
+        involved_object: ObjectReference {
+            kind: "Kustomization".into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..ObjectReference::default()
+        },
+        severity: severity.into(),
+        message: message.into(),
+        ..Event::default()
+    }
+}
+
+fn routes(snapshot: &Snapshot, event: &Event) -> Vec<String> {
+    let matched = snapshot.routes(event, &ObjectIndex::default());
+    let routes = matched.routes.iter().map(|r| format!("{} to {}", r.alert.name, r.provider.name));
+    routes.chain(matched.notes.iter().map(|note| format!("{}: {}", note.reason, note.message))).collect()
+}
+
+#[test]
+fn a_bad_field_is_named() {
+    let p = || provider("p", json!({"type": "slack"}));
+    let a = || alert("a", all_of("Kustomization"));
+    let source = json!({"kind": "Kustomization", "name": "*"});
+    for (document, expected) in [
+        (with(p(), "/spec", None), "Provider/apps/p: spec: is required"),
+        (with(p(), "/spec", Some(json!("x"))), "Provider/apps/p: spec: must be a map, not text"),
+        (with(p(), "/spec/type", None), "Provider/apps/p: spec.type: is required"),
+        (with(p(), "/spec/type", Some(json!(""))), "Provider/apps/p: spec.type: '' is not supported, use one of …"),
+        (
+            with(p(), "/spec/type", Some(json!(7))),
+            "Provider/apps/p: spec.type: must be text, not a number (put it in quotes to make it text)",
+        ),
+        (
+            with(p(), "/spec/timeout", Some(json!("1h"))),
+            r"Provider/apps/p: spec.timeout: '1h' must match ^([0-9]+(\.[0-9]+)?(ms|s|m))+$",
+        ),
+        (
+            with(p(), "/spec/timeout", Some(json!("999999999999s"))),
+            "Provider/apps/p: spec.timeout: the duration '999999999999s' is too long",
+        ),
+        (
+            with(p(), "/spec/interval", Some(json!("often"))),
+            r"Provider/apps/p: spec.interval: 'often' must match ^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+        ),
+        (
+            with(p(), "/spec/proxy", Some(json!("socks5://p"))),
+            "Provider/apps/p: spec.proxy: 'socks5://p' must match ^(http|https)://.*$",
+        ),
+        (
+            with(p(), "/spec/address", Some(json!("x".repeat(2049)))),
+            "Provider/apps/p: spec.address: must have at most 2048 characters, and has 2049",
+        ),
+        (with(p(), "/spec/secretRef", Some(json!({}))), "Provider/apps/p: spec.secretRef.name: is required"),
+        (
+            with(p(), "/spec/commitStatusExpr", Some(json!(""))),
+            "Provider/apps/p: spec.commitStatusExpr: spec.commitStatusExpr is only supported for the 'github', \
+             'gitlab', 'gitea', 'bitbucketserver', 'bitbucket', 'azuredevops' provider types",
+        ),
+        (with(a(), "/spec/providerRef", Some(Value::Null)), "Alert/apps/a: spec.providerRef: is required"),
+        (
+            with(a(), "/spec/eventSources", Some(json!([source, {"kind": "Kustomization"}]))),
+            "Alert/apps/a: spec.eventSources[1].name: is required",
+        ),
+        (
+            with(a(), "/spec/eventSources", Some(json!([{"kind": "Pod", "name": "*"}]))),
+            "Alert/apps/a: spec.eventSources[0].kind: 'Pod' is not supported, use one of …",
+        ),
+        (
+            with(a(), "/spec/eventSources", Some(json!([{"kind": "Bucket", "name": "*", "namespace": ""}]))),
+            "Alert/apps/a: spec.eventSources[0].namespace: must have at least 1 character",
+        ),
+        (
+            with(a(), "/spec/eventSeverity", Some(json!("warning"))),
+            "Alert/apps/a: spec.eventSeverity: 'warning' is not supported, use one of …",
+        ),
+        (
+            with(a(), "/spec/eventMetadata", Some(json!({"region": 7}))),
+            "Alert/apps/a: spec.eventMetadata[region]: must be text, not a number (put it in quotes to make it text)",
+        ),
+        (with(a(), "/metadata/name", None), "metadata.name: is required"),
+        (with(a(), "/metadata/name", Some(json!("A/b"))), "metadata.name: is not a name that an object can have"),
+        (
+            with(a(), "/metadata/namespace", Some(json!("a.b"))),
+            "metadata.namespace: is not a name that a namespace can have",
+        ),
+        (
+            with(a(), "/metadata/labels", Some(json!({"version": 1.5}))),
+            "metadata.labels.version: invalid type: floating point `1.5`, expected a string",
+        ),
+        (
+            with(a(), "/apiVersion", Some(json!("notification.toolkit.fluxcd.io/v2"))),
+            "Alert/apps/a: apiVersion: there is no version 'v2', use notification.toolkit.fluxcd.io/v1beta3",
+        ),
+    ] {
+        let (snapshot, findings) = compiled(std::slice::from_ref(&document));
+        let origin = &document.origin;
+        let found = findings.first().unwrap();
+        let shortened = expected.trim_end_matches('…');
+        assert!(
+            found.starts_with("[refused, ") && found.contains(&format!("] {origin}: {shortened}")),
+            "{findings:#?}"
+        );
+        assert!(snapshot.bodies().is_empty(), "{expected}");
+    }
+}
+
+#[test]
+fn what_works_otherwise_than_written_is_in_force_and_said() {
+    let p = provider("p", json!({"type": "pigeon", "timeout": "0s", "adress": "x", "channel": null}));
+    let a = alert(
+        "a",
+        json!({
+            "providerRef": {"name": "q"},
+            "eventSources": [
+                {"kind": "Kustomization", "name": "*", "namespace": "*"},
+                {"kind": "Kustomization", "name": "*", "matchLabels": {"app": "no value"}},
+            ],
+            "inclusionList": ["fine", "(unclosed"],
+            "exclusionList": ["a**"],
+        }),
+    );
+    let (snapshot, findings) = compiled(&[p, a]);
+    assert_eq!(
+        findings,
+        [
+            "[warned, UnknownField] p.yaml: Provider/apps/p: spec.adress: is not a field of this kind, and is ignored",
+            "[warned, ValidationFailed] p.yaml: Provider/apps/p: spec.timeout: no time at all: 15s is used instead",
+            "[warned, UnknownProviderType] p.yaml: Provider/apps/p: spec.type: there is no provider type 'pigeon': \
+             deliveries wait until it is corrected",
+            "[warned, ProviderNotFound] a.yaml: Alert/apps/a: spec.providerRef.name: there is no Provider 'q' in the \
+             namespace 'apps': deliveries wait until there is",
+            "[warned, InvalidConfig] a.yaml: Alert/apps/a: spec.inclusionList[1]: failed to compile inclusion regex: \
+             (unclosed: missing closing )",
+            "[warned, InvalidConfig] a.yaml: Alert/apps/a: spec.exclusionList[0]: failed to compile exclusion regex: \
+             a**: invalid nested repetition operator: *",
+            "[warned, AccessDenied] a.yaml: Alert/apps/a: spec.eventSources[0].namespace: '*' matches nothing: only \
+             Alerts in the namespace that Belfry runs in can select all namespaces",
+            "[warned, InvalidConfig] a.yaml: Alert/apps/a: spec.eventSources[1].matchLabels: error using matchLabels \
+             from event source Kustomization/apps/*: 'app' has a value that no label can have",
+        ]
+    );
+    assert_eq!((snapshot.providers().len(), snapshot.alerts().len()), (1, 1));
+    assert!(routes(&snapshot, &event("apps", "x", "info", "fine")).is_empty());
+}
+
+#[test]
+fn older_versions_and_other_documents_are_taken_as_they_are() {
+    let old = with(
+        with(
+            provider("p", json!({"type": "slack"})),
+            "/apiVersion",
+            Some(json!("notification.toolkit.fluxcd.io/v1beta1")),
+        ),
+        "/status",
+        Some(json!({"observedGeneration": 3, "conditions": []})),
+    );
+    let no_namespace = with(alert("a", all_of("Bucket")), "/metadata/namespace", None);
+    let foreign = with(alert("b", all_of("Bucket")), "/apiVersion", Some(json!("monitoring/v1")));
+    let receiver = manifest("Receiver", "r", json!({}));
+    let bare = Document { origin: String::new(), value: json!("text") };
+    let (snapshot, findings) = compiled(&[old, no_namespace, foreign, receiver, bare]);
+    assert_eq!(
+        findings,
+        [
+            "[fine] p.yaml: Provider/apps/p: accepted",
+            "[warned, ProviderNotFound] a.yaml: Alert/default/a: spec.providerRef.name: there is no Provider 'p' in \
+             the namespace 'default': deliveries wait until there is"
+        ]
+    );
+    assert!(snapshot.alert(&ConfigKey::alert("default", "a")).is_some());
+    assert_eq!(&*snapshot.provider(&ConfigKey::provider("apps", "p")).unwrap().uid, "uid-p");
+}
+
+#[test]
+fn the_first_of_two_counts_and_the_last_good_version_stays() {
+    let good = [provider("p", json!({"type": "slack"})), alert("a", all_of("Kustomization"))];
+    let (before, _) = compiled(&good);
+    let second = Document { origin: "again.yaml, document 2".into(), ..alert("a", all_of("Bucket")) };
+    let broken = with(good[0].clone(), "/spec/type", None);
+    let (snapshot, findings) = compiled_with(&[broken.clone(), good[1].clone(), second], &before, &Options::default());
+    assert_eq!(
+        findings,
+        [
+            "[refused, ValidationFailed] p.yaml: Provider/apps/p: spec.type: is required (the version before stays in \
+             force)",
+            "[fine] a.yaml: Alert/apps/a: accepted",
+            "[refused, Duplicate] again.yaml, document 2: Alert/apps/a: a.yaml holds it already, and that one counts",
+        ]
+    );
+    assert_eq!(routes(&snapshot, &event("apps", "x", "info", "")), ["a to p"]);
+    assert!(snapshot.provider(&ConfigKey::provider("apps", "p")).is_some());
+    // What has no document any more is gone, and what never was good has nothing to keep.
+    let (snapshot, _) = compiled_with(&[good[1].clone()], &snapshot, &Options::default());
+    assert!(snapshot.provider(&ConfigKey::provider("apps", "p")).is_none());
+    assert!(compiled(&[broken]).0.bodies().is_empty());
+}
+
+#[test]
+fn an_event_goes_where_it_is_selected() {
+    let spec = |extra: Value| {
+        let mut spec = json!({
+            "providerRef": {"name": "p"},
+            "eventSources": [{"kind": "Kustomization", "name": "*"}, {"kind": "Kustomization", "name": "web"}],
+        });
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        spec
+    };
+    let documents = [
+        provider("p", json!({"type": "slack"})),
+        provider("held", json!({"type": "slack", "suspend": true})),
+        alert("errors", spec(json!({"eventSeverity": "error"}))),
+        alert("every", spec(json!({}))),
+        alert("held", spec(json!({"providerRef": {"name": "held"}}))),
+        alert("included", spec(json!({"inclusionList": ["^Health", "(", r"\d ms"]}))),
+        alert("missing", spec(json!({"providerRef": {"name": "nobody"}}))),
+        alert("none", spec(json!({"inclusionList": ["("]}))),
+        alert("other", spec(json!({"eventSources": [{"kind": "Kustomization", "name": "*", "namespace": "team"}]}))),
+        alert("quiet", spec(json!({"exclusionList": ["(", "^Dependencies"]}))),
+        alert("suspended", spec(json!({"suspend": true}))),
+    ];
+    let (snapshot, _) = compiled(&documents);
+    let usual = ["every to p", "missing to nobody", "quiet to p"];
+    assert_eq!(routes(&snapshot, &event("apps", "web", "info", "Applied")), usual);
+    assert_eq!(routes(&snapshot, &event("apps", "web", "trace", "Applied")), usual);
+    assert_eq!(
+        routes(&snapshot, &event("apps", "web", "error", "Dependencies: 3 ms")),
+        ["errors to p", "every to p", "included to p", "missing to nobody"]
+    );
+    assert_eq!(routes(&snapshot, &event("team", "web", "info", "")), ["other to p"]);
+    assert!(routes(&snapshot, &event("", "", "info", "")).is_empty());
+}
+
+#[test]
+fn all_namespaces_are_for_the_runtime_namespace() {
+    let wide = || {
+        let source = json!([{"kind": "Kustomization", "name": "*", "namespace": "*"}]);
+        alert("wide", json!({"providerRef": {"name": "p"}, "eventSources": source}))
+    };
+    let options =
+        |runtime: &str, no_cross_namespace_refs| Options { runtime_namespace: runtime.into(), no_cross_namespace_refs };
+    for (options, expected) in [(options("apps", false), 1), (options("flux", false), 0), (options("apps", true), 0)] {
+        let (snapshot, _) = compiled_with(&[wide()], &Snapshot::default(), &options);
+        assert_eq!(routes(&snapshot, &event("team", "x", "info", "")).len(), expected, "{options:?}");
+    }
+}
+
+#[test]
+fn other_namespaces_can_be_blocked() {
+    let source = json!([{"kind": "Kustomization", "name": "*", "namespace": "team"}]);
+    let documents = [alert("a", json!({"providerRef": {"name": "p"}, "eventSources": source}))];
+    let options = Options { no_cross_namespace_refs: true, ..Options::default() };
+    let (snapshot, findings) = compiled_with(&documents, &Snapshot::default(), &options);
+    assert!(findings[1].contains("'team' is another namespace, and references to those are blocked"), "{findings:?}");
+    assert_eq!(
+        routes(&snapshot, &event("team", "x", "info", "")),
+        ["NotificationDispatchFailed: failed to dispatch notification for Kustomization/team/x: discarding event, \
+          access denied to cross-namespace sources: alert 'apps/a' can't process event from 'Kustomization/team/x', \
+          cross-namespace references have been blocked"]
+    );
+}
+
+#[test]
+fn labels_are_looked_up_in_the_object() {
+    let source = |labels: Value| json!([{"kind": "Kustomization", "name": "*", "matchLabels": labels}]);
+    let spec = |labels| json!({"providerRef": {"name": "p"}, "eventSources": source(labels)});
+    let documents = [
+        alert("any", spec(json!({}))),
+        alert("both", spec(json!({"app": "web", "tier": "1"}))),
+        alert("one", spec(json!({"tier": "1"}))),
+        alert("wrong", spec(json!({"app": "db"}))),
+    ];
+    let (snapshot, _) = compiled(&documents);
+    let mut index = ObjectIndex::default();
+    index.apply(IndexedObject {
+        kind: "Kustomization".into(),
+        namespace: "apps".into(),
+        name: "x".into(),
+        labels: [("app", "web"), ("tier", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        ..IndexedObject::default()
+    });
+    let matched = snapshot.routes(&event("apps", "x", "info", ""), &index);
+    let names: Vec<&str> = matched.routes.iter().map(|route| &*route.alert.name).collect();
+    assert_eq!((names, matched.notes.len()), (vec!["any", "both", "one"], 0));
+    let matched = snapshot.routes(&event("apps", "y", "info", ""), &index);
+    assert_eq!((matched.routes.len(), matched.notes.len()), (0, 4));
+    assert_eq!(matched.notes[0].message, "error getting source object Kustomization/apps/y");
+    assert_eq!(&*matched.notes[0].uid, "uid-any");
+}
+
+#[test]
+fn types_that_take_status_updates_are_known() {
+    for (type_, expected) in
+        [("github", true), ("generic-hmac", true), ("slack", false), ("gitlabmergerequestcomment", false)]
+    {
+        let documents = [provider("p", json!({"type": type_})), alert("a", all_of("Kustomization"))];
+        let matched = compiled(&documents).0.routes(&event("apps", "x", "info", ""), &ObjectIndex::default());
+        assert_eq!(matched.routes[0].takes_status_updates, expected, "{type_}");
+    }
+    let (snapshot, _) = compiled(&[alert("a", all_of("Kustomization"))]);
+    assert!(snapshot.routes(&event("apps", "x", "info", ""), &ObjectIndex::default()).routes[0].takes_status_updates);
+}

@@ -45,7 +45,7 @@ struct Schema {
     kind: Kind,
     allowed: Vec<String>,
     length: (usize, usize),
-    pattern: Option<Regex>,
+    pattern: Option<(String, Regex)>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +88,10 @@ impl Schema {
             kind,
             allowed: texts("enum"),
             length: (number("minLength").unwrap_or(0), number("maxLength").unwrap_or(usize::MAX)),
-            pattern: schema.get("pattern").and_then(Value::as_str).and_then(|p| regexes::compile_one(p).ok()),
+            pattern: schema
+                .get("pattern")
+                .and_then(Value::as_str)
+                .and_then(|pattern| Some((pattern.to_owned(), regexes::compile_one(pattern).ok()?))),
         }
     }
 }
@@ -156,8 +159,7 @@ impl Walk {
             self.refuse(format!("must have at most {max} characters, and has {length}"));
         } else if !schema.allowed.is_empty() && !schema.allowed.iter().any(|allowed| allowed == text) {
             self.refuse(format!("'{text}' is not supported, use one of {}", schema.allowed.join(", ")));
-        } else if let Some(pattern) = schema.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-            // The translated pattern reads like the written one: it has no characters that Go and Rust take apart.
+        } else if let Some((pattern, _)) = schema.pattern.as_ref().filter(|(_, regex)| !regex.is_match(text)) {
             self.refuse(format!("'{text}' must match {pattern}"));
         }
     }

@@ -79,11 +79,8 @@ mod tests {
         let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut event = Event { metadata: pairs(metadata), ..Event::default() };
         event.involved_object.api_version = "kustomize.toolkit.fluxcd.io/v1".into();
-        let alert = AlertSpec {
-            event_metadata: pairs(alert),
-            summary: summary.map(str::to_owned),
-            ..AlertSpec::default()
-        };
+        let alert =
+            AlertSpec { event_metadata: pairs(alert), summary: summary.map(str::to_owned), ..AlertSpec::default() };
         combine(&event, origin, &alert)
     }
 

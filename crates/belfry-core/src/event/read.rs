@@ -209,10 +209,7 @@ mod tests {
             ("[]", "invalid type: sequence, expected a JSON object at line 1 column 0"),
             ("{} x", "trailing characters at line 1 column 4"),
             (r#"{"severity":1}"#, "severity: invalid type: integer `1`, expected a string at line 1 column 13"),
-            (
-                r#"{"metadata":{"a":{"b":1}}}"#,
-                "metadata.a: invalid type: map, expected a string at line 1 column 17",
-            ),
+            (r#"{"metadata":{"a":{"b":1}}}"#, "metadata.a: invalid type: map, expected a string at line 1 column 17"),
             (r#"{"involvedObject":{"kind":[]}}"#, "involvedObject.kind: invalid type: sequence, expected a string"),
             (r#"{"timestamp":"yesterday"}"#, "timestamp \"yesterday\""),
         ];

@@ -104,7 +104,8 @@ impl Translator<'_> {
             self.rest = after;
             self.out.push_str("(?:");
         } else if let Some(after) = rest.strip_prefix("(?") {
-            let invalid = || format!("invalid or unsupported Perl syntax: {}", after.chars().take(3).collect::<String>());
+            let invalid =
+                || format!("invalid or unsupported Perl syntax: {}", after.chars().take(3).collect::<String>());
             let end = after.find([')', ':']).ok_or_else(invalid)?;
             let flags = Flags::read(&after[..end]).ok_or_else(invalid)?;
             self.rest = &after[end + 1..];

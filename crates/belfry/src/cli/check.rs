@@ -40,7 +40,11 @@ impl Check {
         let mut out = std::io::stdout().lock();
         let mut refused = 0;
         let mut remarks = 0;
-        for finding in loaded.problems.iter().chain(&findings).chain(&missing_secrets(&loaded, &snapshot)) {
+        for problem in &loaded.problems {
+            refused += 1;
+            writeln!(out, "error: {problem} [Unreadable]")?;
+        }
+        for finding in findings.iter().chain(&missing_secrets(&loaded, &snapshot)) {
             let Some(problem) = &finding.problem else { continue };
             let word = if problem.refused { "error" } else { "warning" };
             *(if problem.refused { &mut refused } else { &mut remarks }) += 1;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use belfry_core::{
     Time,
     announcement::Announcement,
-    config::{AlertRule, ProviderRule, Snapshot},
+    config::{AlertRule, ProviderRule},
     decide::{Decision, Head, decide, expired},
     event,
     notification::{Failure, Notification, Outcome},
@@ -79,13 +79,13 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
     }
 
     let start = shared.now();
-    let outcome = attempt(shared, &snapshot, dest, alert, provider, row).await;
+    let outcome = attempt(shared, dest, alert, provider, row).await;
     let now = shared.now();
     shared.metrics.count_attempt(labels(dest, kind, &outcome), now.since(start));
     if outcome == Outcome::Delivered {
         shared.metrics.observe_latency(kind, now.since(row.seq.time()));
     }
-    shared.record(dest, alert, row, &outcome, now);
+    shared.record(dest, alert, row, &outcome, now).await;
     let record = AttemptRecord {
         n: row.attempts + 1,
         at: start,
@@ -112,15 +112,13 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
 
 async fn attempt(
     shared: &Shared,
-    snapshot: &Snapshot,
     dest: &Destination,
     alert: &AlertRule,
     provider: Option<&Arc<ProviderRule>>,
     row: &Row,
 ) -> Outcome {
     let Some(provider) = provider else {
-        let names = snapshot.provider_names(&dest.key.namespace);
-        return Outcome::Misconfigured(Failure::new(format!("{} doesn't exist{names}", dest.key)));
+        return Outcome::Misconfigured(Failure::new(format!("{} doesn't exist", dest.key)));
     };
     let event = match event::read(&row.body) {
         Ok(event) => event,

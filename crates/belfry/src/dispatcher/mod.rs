@@ -26,7 +26,7 @@ use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 pub use notifiers::Notifiers;
 
-use crate::{configuration::Configuration, environment::Environment, metrics::Metrics};
+use crate::{configuration::Configuration, environment::Environment, metrics::Metrics, server::stopped};
 
 /// How often a Provider that must be mended is looked at for a change that nothing announces, such as of a Secret in a
 /// cluster.
@@ -122,7 +122,7 @@ impl Shared {
     }
 
     /// Lets the circuit know, and everyone whom a turn of it concerns.
-    fn record(&self, dest: &Destination, alert: &AlertRule, row: &Row, outcome: &Outcome, now: Time) {
+    async fn record(&self, dest: &Destination, alert: &AlertRule, row: &Row, outcome: &Outcome, now: Time) {
         let credentials = |status| matches!(status, Some(401 | 403));
         if let Outcome::Misconfigured(failure) = outcome {
             dest.refresh.store(credentials(failure.status), Ordering::Relaxed);
@@ -138,8 +138,15 @@ impl Shared {
             }
             Turn::Closed => {
                 tracing::info!(provider = %dest.key, "provider is back; its backlog is due");
-                self.store.wake(dest.id);
+                self.wake(dest).await;
             }
+        }
+    }
+
+    /// Makes everything that waits for a destination due.
+    async fn wake(&self, dest: &Destination) {
+        if let Err(error) = self.store.wake(dest.id).await {
+            tracing::warn!(%error, provider = %dest.key, "can't bring the backlog forward; each delivery keeps its time");
         }
     }
 
@@ -233,7 +240,7 @@ impl Dispatcher {
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = version.changed() => self.mended(true).await,
                 _ = recheck.tick() => self.mended(false).await,
-                _ = stop.wait_for(|stop| *stop) => {}
+                () = stopped(&mut stop) => {}
             }
         }
         let drain = async { while self.lanes.join_next().await.is_some() {} };
@@ -350,7 +357,7 @@ impl Dispatcher {
                 destination.refresh.store(true, Ordering::Relaxed);
             }
             if changed || held {
-                self.shared.store.wake(destination.id);
+                self.shared.wake(&destination).await;
             }
         }
     }

@@ -1,0 +1,124 @@
+//! Ours against what was recorded of the peer, byte for byte. The recording lies beside the project, not in it; the
+//! snapshots stand alone.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use belfry_http::Request;
+
+use super::{Case, probe};
+
+/// Headers that belong to the client rather than to the provider.
+const CLIENTS_OWN: [&str; 4] = ["host", "accept-encoding", "content-length", "user-agent"];
+/// The peer iterates over maps in random order: where it did so inside one text, this is the order that we keep.
+const REORDERED: [(&str, &str); 3] = [
+    (
+        r"\n\\- *summary*: sum:mary\n\\- *revision*: main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738",
+        r"\n\\- *revision*: main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738\n\\- *summary*: sum:mary",
+    ),
+    (
+        r"summary: sum:mary\nrevision: main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738\n",
+        r"revision: main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738\nsummary: sum:mary\n",
+    ),
+    (
+        r#"{"key":"summary","value":"sum:mary"},{"key":"revision","value":"main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738"}"#,
+        r#"{"key":"revision","value":"main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738"},{"key":"summary","value":"sum:mary"}"#,
+    ),
+];
+
+/// The Providers of the recording, by the names that it gives them.
+pub(super) fn recorded_cases() -> Vec<(&'static str, Case)> {
+    let at = |type_: &str, path: &str| Case::new(type_, &format!("http://sink.example{path}"));
+    vec![
+        ("generic", at("generic", "/g").secret(&[("headers", "X-A: b")])),
+        ("generic-hmac", at("generic-hmac", "/g").secret(&[("token", "key")])),
+        ("slack", at("slack", "/s")),
+        ("slack-token", at("slack", "/s").channel("gen").username("un").secret(&[("token", "tok")])),
+        ("discord", at("discord", "/api/webhooks/1/a?wait=true")),
+        ("rocket", at("rocket", "/s")),
+        ("msteams", at("msteams", "/s")),
+        ("msteams-old", Case::new("msteams", "https://x.webhook.office.com/s")),
+        ("googlechat", at("googlechat", "/s?key=1")),
+        ("webex", at("webex", "/v1/messages").channel("room").secret(&[("token", "tok")])),
+        ("telegram", Case::new("telegram", "").channel("-100:7").secret(&[("token", "tok")])),
+        ("lark", at("lark", "/s")),
+        ("matrix", at("matrix", "").channel("!jez:matrix.org").secret(&[("token", "tok")])),
+        ("opsgenie", at("opsgenie", "/v2/alerts").secret(&[("token", "tok")])),
+        ("alertmanager-token", at("alertmanager", "/api/v2/alerts/").secret(&[("token", "tok")])),
+        (
+            "alertmanager-both",
+            at("alertmanager", "/api/v2/alerts/").secret(&[("token", "tok"), ("username", "u"), ("password", "p")]),
+        ),
+        ("grafana", at("grafana", "/api/annotations").secret(&[("token", "tok")])),
+        ("grafana-basic", at("grafana", "/api/annotations").secret(&[("username", "u"), ("password", "p")])),
+        ("pagerduty", at("pagerduty", "/x/y?z").channel("rk")),
+        ("datadog", at("datadog", "/x?y").secret(&[("token", "apikey")])),
+        ("zulip", at("zulip", "/x?y=1").channel("ch/to/pic").secret(&[("username", "u"), ("password", "p")])),
+        ("zoom", at("zoom", "/hook?a=1").secret(&[("token", "tok")])),
+        ("incident.io", at("incident.io", "/v2/alert_events/http/id").secret(&[("token", "tok")])),
+    ]
+}
+
+#[derive(Debug, PartialEq)]
+struct Sent {
+    line: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Sent {
+    fn ours(request: &Request) -> Self {
+        let url = &request.url;
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let header = |(name, value): (&belfry_http::HeaderName, &belfry_http::HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
+        Self {
+            line: format!("{} {}{query} HTTP/1.1", request.method, url.path()),
+            headers: request.headers.iter().map(header).collect(),
+            body: String::from_utf8(request.body.to_vec()).unwrap(),
+        }
+    }
+
+    fn recorded(text: &str) -> Self {
+        let (head, body) = text.split_once("\n\n").unwrap();
+        let mut lines = head.lines();
+        let line = lines.next().unwrap().to_owned();
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .filter(|(name, _)| !CLIENTS_OWN.contains(&name.as_str()))
+            .collect();
+        let body = REORDERED
+            .iter()
+            .fold(body.trim_end_matches('\n').to_owned(), |body, (theirs, ours)| body.replace(theirs, ours));
+        Self { line, headers, body }
+    }
+}
+
+#[test]
+fn requests_are_those_of_the_peer() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/peer-requests.txt");
+    let Ok(text) = fs::read_to_string(&file) else {
+        println!("SKIPPED: there is no recording of the peer's requests; only the snapshots were compared");
+        return;
+    };
+    let cases: BTreeMap<&str, Case> = recorded_cases().into_iter().collect();
+    let mut compared = BTreeMap::<&str, Vec<&str>>::new();
+    for section in text.split("######## ").skip(1) {
+        let (title, rest) = section.split_once('\n').unwrap();
+        let (name, severity) = title.split_once(" [").unwrap();
+        let severity = severity.trim_end_matches(']');
+        let Some(case) = cases.get(name) else { continue };
+        let (requests, _) = rest.split_once("RESULT").unwrap();
+        let recorded: Vec<Sent> =
+            requests.split("-----\n").filter(|part| !part.trim().is_empty()).map(Sent::recorded).collect();
+        let notifier = case.build().unwrap();
+        let ours: Vec<Sent> = notifier.protocol.render(&probe(severity)).unwrap().iter().map(Sent::ours).collect();
+        assert_eq!(ours, recorded, "{title}");
+        compared.entry(name).or_default().push(severity);
+    }
+    for (name, _) in recorded_cases() {
+        let severities = compared.get(name).cloned().unwrap_or_default();
+        assert!(severities.starts_with(&["info", "error"]), "{name}: only {severities:?} compared");
+    }
+}

@@ -1,0 +1,227 @@
+//! Writing: transactions and new rows.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use belfry_core::{
+    ConfigKey, ObjectKey, Seq, Time,
+    plan::{Change, ObjectState, Origin},
+};
+use rusqlite::{OptionalExtension, params};
+
+use super::SqliteWriter;
+use crate::{
+    RedeliverError,
+    engine::{Appends, Begun, EngineError, ObjectRow, Prunable, Result, Settled, Writer},
+    types::{DestId, LaneId, Redelivered, Settlement},
+};
+
+pub(super) fn origin_code(origin: Origin) -> i64 {
+    match origin {
+        Origin::Recorder => 0,
+        Origin::Forwarded => 1,
+    }
+}
+
+pub(super) fn origin_from(code: i64) -> Origin {
+    if code == 1 { Origin::Forwarded } else { Origin::Recorder }
+}
+
+impl Writer for SqliteWriter {
+    fn begin(&mut self, _tail: Seq) -> Result<Begun> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.next = self.last;
+        Ok(Begun { seq: self.last.seq, delivery: self.last.delivery, others: Vec::new() })
+    }
+
+    fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>> {
+        let mut find = self.connection.prepare_cached(
+            "SELECT id, state FROM object WHERE name = ?1 AND namespace = ?2 AND kind = ?3 AND api_group = ?4 AND cluster = ?5",
+        )?;
+        let mut add = self.connection.prepare_cached(
+            "INSERT INTO object(name, namespace, kind, api_group, cluster) VALUES(?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            let params = params![key.name, key.namespace, key.kind, key.group, key.cluster];
+            let known = find.query_row(params, |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?))).optional()?;
+            rows.push(match known {
+                Some((id, state)) => ObjectRow { id, state: read_state(id, state) },
+                None => ObjectRow { id: add.insert(params)?, state: ObjectState::default() },
+            });
+        }
+        Ok(rows)
+    }
+
+    fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {
+        let mut find =
+            self.connection.prepare_cached("SELECT id FROM config WHERE kind = ?1 AND namespace = ?2 AND name = ?3")?;
+        let mut add =
+            self.connection.prepare_cached("INSERT INTO config(kind, namespace, name) VALUES(?1, ?2, ?3)")?;
+        let mut ids = Vec::with_capacity(keys.len());
+        for key in keys {
+            let params = params![key.kind.as_str(), &*key.namespace, &*key.name];
+            ids.push(match find.query_row(params, |row| row.get(0)).optional()? {
+                Some(id) => id,
+                None => add.insert(params)?,
+            });
+        }
+        Ok(ids)
+    }
+
+    fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Vec<DestId>> {
+        let connection = &self.connection;
+        let mut event = connection.prepare_cached(
+            "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, change, body)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
+        for new in &appends.events {
+            let candidate = new.candidate;
+            event.execute(params![
+                new.seq.0,
+                new.object,
+                origin_code(candidate.origin),
+                candidate.dedupe.cast_signed(),
+                candidate.body_hash.cast_signed(),
+                candidate.severity,
+                candidate.reason,
+                candidate.revision,
+                new.change.map(Change::code),
+                &candidate.body[..],
+            ])?;
+            self.next.seq = new.seq;
+        }
+        let mut lane = connection.prepare_cached(
+            "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
+             ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(due, excluded.due) RETURNING due",
+        )?;
+        let mut delivery = connection
+            .prepare_cached("INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let mut woken = Vec::new();
+        for new in &appends.deliveries {
+            let due: i64 =
+                lane.query_row(params![new.lane.0, new.dest.0, now.0, new.id], |row| row.get(0))?;
+            delivery.execute(params![new.id, new.lane.0, new.event.0, new.object, new.route, new.dest.0])?;
+            self.next.delivery = new.id;
+            if due <= now.0 && self.flight.dest(new.lane).is_none() {
+                woken.push(new.dest);
+            }
+        }
+        let mut state = connection.prepare_cached("UPDATE object SET state = ?2 WHERE id = ?1")?;
+        for (object, new) in &appends.states {
+            let text = serde_json::to_string(new).map_err(|error| EngineError::Data(error.to_string()))?;
+            state.execute(params![object, text])?;
+        }
+        let mut repeat = connection.prepare_cached("UPDATE event SET repeats = repeats + 1 WHERE seq = ?1")?;
+        for seq in &appends.repeats {
+            repeat.execute([seq.0])?;
+        }
+        Ok(woken)
+    }
+
+    fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled> {
+        self.write_settlement(settlement, now)
+    }
+
+    fn release(&mut self, lane: LaneId) -> Result<Option<DestId>> {
+        self.freed.push(lane);
+        Ok(self.flight.dest(lane))
+    }
+
+    fn wake(&mut self, dest: DestId, now: Time) -> Result<()> {
+        self.flight.wake(dest);
+        self.connection
+            .prepare_cached("UPDATE lane SET due = ?2 WHERE dest = ?1 AND due > ?2")?
+            .execute([dest.0, now.0])?;
+        Ok(())
+    }
+
+    fn redeliver(
+        &mut self,
+        delivery: i64,
+        id: i64,
+        now: Time,
+    ) -> Result<std::result::Result<Redelivered, RedeliverError>> {
+        self.write_again(delivery, id, now)
+    }
+
+    fn config(&mut self, present: &[(ConfigKey, String)], now: Time) -> Result<()> {
+        self.write_config(present, now)
+    }
+
+    fn forget(&mut self, config: i64) -> Result<()> {
+        self.connection
+            .prepare_cached("UPDATE config SET body = NULL WHERE id = ?1 AND absent IS NOT NULL")?
+            .execute([config])?;
+        Ok(())
+    }
+
+    fn kill(&mut self, deliveries: &[i64], reason: &str, now: Time) -> Result<Vec<(DestId, u64)>> {
+        self.give_up(deliveries, reason, now)
+    }
+
+    fn prune(&mut self, events: &[Seq], which: Prunable) -> Result<u64> {
+        self.remove_events(events, which)
+    }
+
+    fn prune_lanes(&mut self, lanes: &[LaneId], before: Time) -> Result<u64> {
+        let mut remove =
+            self.connection.prepare_cached("DELETE FROM lane WHERE id = ?1 AND due IS NULL AND tail < ?2")?;
+        let mut count = 0;
+        for lane in lanes {
+            count += remove.execute([lane.0, before.0])?;
+        }
+        Ok(count as u64)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.last = self.next;
+        self.commits.fetch_add(1, Relaxed);
+        self.flight.free(self.freed.drain(..).chain(self.held.drain(..)));
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction can't be rolled back");
+        }
+        self.freed.clear();
+        self.flight.free(self.held.drain(..));
+    }
+
+    fn vacuum(&mut self) -> Result<()> {
+        let mut statement = self.connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        self.commits.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        self.rollback();
+        // As large as a batch of some events, lest it fits where they don't.
+        self.connection.execute_batch(
+            "BEGIN IMMEDIATE; INSERT OR REPLACE INTO meta VALUES('probe', zeroblob(65536)); COMMIT;
+             DELETE FROM meta WHERE name = 'probe'",
+        )?;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.rollback();
+        let checkpointed = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = checkpointed {
+            tracing::warn!(%error, "the write-ahead log stays until the next start");
+        }
+    }
+}
+
+fn read_state(object: i64, state: Option<String>) -> ObjectState {
+    let Some(state) = state else { return ObjectState::default() };
+    serde_json::from_str(&state).unwrap_or_else(|error| {
+        tracing::error!(object, %error, "the state of an object can't be read: starting anew");
+        ObjectState::default()
+    })
+}

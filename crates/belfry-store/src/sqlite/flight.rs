@@ -1,0 +1,123 @@
+//! Which lanes are in flight. With one process there is no need to write that down.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::types::{DestId, LaneId};
+
+/// The lanes in flight, shared by the one that claims and the one that writes.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    state: Mutex<State>,
+    /// The last delivery when the database was opened: older ones may have been under way when the process ended.
+    boot: i64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lanes: HashMap<LaneId, InFlight>,
+    /// Lanes whose outcome from before the start is known by now.
+    known: HashSet<LaneId>,
+    /// Counts how often deliveries were given up outside of a claim.
+    kills: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    dest: DestId,
+    /// It was woken since it was claimed.
+    woken: bool,
+    attempted: bool,
+    recovered: bool,
+    /// It isn't claimed, but held while its deliveries are given up.
+    held: bool,
+}
+
+/// What was in flight at one time.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub lanes: HashMap<LaneId, DestId>,
+    kills: u64,
+}
+
+impl Flight {
+    pub fn new(boot: i64) -> Self {
+        Self { state: Mutex::default(), boot }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be taken before the database is read: a lane that is freed in between counts as in flight, and whoever freed it
+    /// tells the dispatcher afterwards.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        Snapshot { lanes: state.lanes.iter().map(|(lane, entry)| (*lane, entry.dest)).collect(), kills: state.kills }
+    }
+
+    /// Puts lanes in flight that were read after the snapshot, each with its first delivery; says of each whether it is
+    /// recovered. `None`: deliveries were given up in between, and what was read may be stale.
+    pub fn claim(&self, snapshot: &Snapshot, lanes: &[(LaneId, DestId, Option<i64>)]) -> Option<Vec<bool>> {
+        let mut state = self.lock();
+        if state.kills != snapshot.kills {
+            return None;
+        }
+        let claim = |(lane, dest, first): &(LaneId, DestId, Option<i64>)| {
+            let recovered = first.is_some_and(|first| first <= self.boot) && state.known.insert(*lane);
+            let entry = InFlight { dest: *dest, woken: false, attempted: false, recovered, held: false };
+            state.lanes.insert(*lane, entry);
+            recovered
+        };
+        Some(lanes.iter().map(claim).collect())
+    }
+
+    pub fn dest(&self, lane: LaneId) -> Option<DestId> {
+        self.lock().lanes.get(&lane).map(|entry| entry.dest)
+    }
+
+    pub fn attempted(&self, lane: LaneId) {
+        if let Some(entry) = self.lock().lanes.get_mut(&lane) {
+            entry.attempted = true;
+        }
+    }
+
+    pub fn wake(&self, dest: DestId) {
+        for entry in self.lock().lanes.values_mut().filter(|entry| entry.dest == dest) {
+            entry.woken = true;
+        }
+    }
+
+    pub fn is_woken(&self, lane: LaneId) -> bool {
+        self.lock().lanes.get(&lane).is_some_and(|entry| entry.woken)
+    }
+
+    /// Keeps a lane from being claimed; false if it is.
+    pub fn hold(&self, lane: LaneId, dest: DestId) -> bool {
+        let mut state = self.lock();
+        state.kills += 1;
+        match state.lanes.get(&lane) {
+            Some(entry) => entry.held,
+            None => {
+                let entry = InFlight { dest, woken: false, attempted: false, recovered: false, held: true };
+                state.lanes.insert(lane, entry);
+                true
+            }
+        }
+    }
+
+    /// Ends holds and claims, once what was written about them is committed.
+    pub fn free(&self, lanes: impl IntoIterator<Item = LaneId>) {
+        let mut state = self.lock();
+        for lane in lanes {
+            if let Some(entry) = state.lanes.remove(&lane)
+                && entry.recovered
+                && !entry.attempted
+            {
+                state.known.remove(&lane);
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The schema, and opening a database that has it.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags, limits::Limit};
+
+use crate::OpenError;
+
+/// Name of the database in its folder.
+const FILE: &str = "belfry.db";
+/// Name of the file whose lock says that the folder is in use.
+const LOCK: &str = "belfry.lock";
+/// Bytes of one value; well above the largest body.
+const VALUE: i32 = 16 << 20;
+/// Pages of the write-ahead log after which a commit checkpoints by itself.
+const BACKSTOP: u32 = 16384;
+
+/// One step each; `user_version` says how many were made. A step that was released is never changed.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB) STRICT, WITHOUT ROWID;
+CREATE TABLE config(
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+    body TEXT, absent INTEGER,
+    UNIQUE(kind, namespace, name)) STRICT;
+CREATE TABLE object(
+    id INTEGER PRIMARY KEY, cluster TEXT NOT NULL, api_group TEXT NOT NULL, kind TEXT NOT NULL, namespace TEXT NOT NULL,
+    name TEXT NOT NULL, state TEXT,
+    UNIQUE(name, namespace, kind, api_group, cluster)) STRICT;
+CREATE TABLE event(
+    seq INTEGER PRIMARY KEY, object INTEGER NOT NULL, origin INTEGER NOT NULL, dedupe INTEGER NOT NULL,
+    body_hash INTEGER NOT NULL, severity TEXT NOT NULL, reason TEXT NOT NULL, revision TEXT, change INTEGER,
+    repeats INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) STRICT;
+CREATE INDEX event_object ON event(object, seq);
+CREATE INDEX event_recent ON event(seq, dedupe, body_hash);
+CREATE TABLE lane(
+    id INTEGER PRIMARY KEY, dest INTEGER NOT NULL, due INTEGER, tail INTEGER NOT NULL,
+    memo BLOB NOT NULL DEFAULT x'') STRICT;
+CREATE INDEX lane_due ON lane(dest, due) WHERE due IS NOT NULL;
+CREATE TABLE delivery(
+    id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, event INTEGER NOT NULL, object INTEGER NOT NULL,
+    route INTEGER NOT NULL, dest INTEGER NOT NULL, state INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+    settled INTEGER, answer TEXT) STRICT;
+CREATE INDEX delivery_event ON delivery(event);
+CREATE INDEX delivery_pending ON delivery(lane, id, dest) WHERE state = 0;
+CREATE INDEX delivery_dead ON delivery(id) WHERE state = 3;
+CREATE TABLE attempt(
+    delivery INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL, status INTEGER,
+    outcome INTEGER NOT NULL, error TEXT NOT NULL,
+    PRIMARY KEY(delivery, n)) STRICT, WITHOUT ROWID;
+"];
+
+/// A folder that nobody else uses, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub file: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Takes the folder, and makes it if there is none.
+    pub fn take(folder: &Path) -> Result<Self, OpenError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        let path = folder.join(LOCK);
+        let options = OpenOptions::new().create(true).truncate(false).write(true).to_owned();
+        let lock = options.open(&path).map_err(io(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { file: folder.join(FILE), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+        }
+    }
+
+    /// The connection that writes, with the schema in place.
+    pub fn writer(&self) -> Result<Connection, OpenError> {
+        let mut connection = Connection::open(&self.file).map_err(|error| self.failed(&error))?;
+        self.prepare(&mut connection).map_err(|error| match error {
+            Failure::Sqlite(error) => self.failed(&error),
+            Failure::Foreign => {
+                OpenError::Corrupt { path: self.file.clone(), detail: "it has other tables than Belfry's".into() }
+            }
+            Failure::Newer(found) => {
+                OpenError::Newer { path: self.file.clone(), found, known: MIGRATIONS.len() as i64 }
+            }
+        })?;
+        Ok(connection)
+    }
+
+    fn prepare(&self, connection: &mut Connection) -> Result<(), Failure> {
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let done = usize::try_from(version).unwrap_or(usize::MAX);
+        if done > MIGRATIONS.len() {
+            return Err(Failure::Newer(version));
+        }
+        if done == 0 && tables > 0 {
+            return Err(Failure::Foreign);
+        }
+        // Before the first table, or it means nothing.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY")?;
+        connection.query_row(&format!("PRAGMA wal_autocheckpoint = {BACKSTOP}"), [], |_| Ok(()))?;
+        connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
+        for (step, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(migration)?;
+            transaction.execute_batch(&format!("PRAGMA user_version = {}", step + 1))?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    /// A connection that only reads.
+    pub fn reader(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.file, flags)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.set_prepared_statement_cache_capacity(32);
+        connection.execute_batch("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY")?;
+        Ok(connection)
+    }
+
+    /// The connection that copies the write-ahead log into the database.
+    pub fn checkpointer(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.file, flags)?;
+        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        Ok(connection)
+    }
+
+    /// Why opening failed.
+    pub fn failed(&self, error: &rusqlite::Error) -> OpenError {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => {
+                OpenError::Corrupt { path: self.file.clone(), detail: error.to_string() }
+            }
+            _ => OpenError::Engine(format!("{}: {error}", self.file.display())),
+        }
+    }
+}
+
+enum Failure {
+    Sqlite(rusqlite::Error),
+    Newer(i64),
+    Foreign,
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}

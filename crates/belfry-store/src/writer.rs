@@ -1,0 +1,337 @@
+//! The writer thread: takes what waits, decides and writes it in one transaction, and only then tells anyone.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use belfry_core::{Time, limits, plan::Candidate};
+
+use crate::{
+    Refused, StoreError,
+    engine::{EngineError, Result, Writer},
+    fold::{Folded, Memory, Numbers},
+    queue::{Answer, Job, Mode, Queue, Task},
+    stats::Shared,
+    types::{Appended, DestId, Options, Redelivered},
+};
+
+/// How long after a failure the next try comes.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// The only one who writes.
+pub(crate) struct WriterThread {
+    engine: Box<dyn Writer>,
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    memory: Memory,
+    options: Options,
+    /// Outcomes that could not be written yet, in their order.
+    kept: VecDeque<Job>,
+    /// It is down; when to try again.
+    down: Option<(String, Instant)>,
+}
+
+/// What came of one job of a batch.
+enum Done {
+    Appended(Appended),
+    Task(Answer),
+    Nothing,
+}
+
+/// What came of a batch.
+struct Batch<'a> {
+    done: Vec<Done>,
+    folded: Folded<'a>,
+    woken: HashSet<DestId>,
+    closed: Vec<(DestId, u64)>,
+    redelivered: Vec<Redelivered>,
+}
+
+/// Tells everyone when the writer is gone, be it by a panic.
+struct Gone(Arc<Queue>, Arc<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.end(Mode::Stopped);
+        if std::thread::panicking() {
+            self.1.went_down("the writer thread has died");
+        }
+    }
+}
+
+impl WriterThread {
+    pub fn new(
+        engine: Box<dyn Writer>,
+        queue: Arc<Queue>,
+        shared: Arc<Shared>,
+        memory: Memory,
+        options: Options,
+    ) -> Self {
+        Self { engine, queue, shared, memory, options, kept: VecDeque::new(), down: None }
+    }
+
+    /// Works until the queue is closed.
+    pub fn run(mut self) {
+        let _gone = Gone(Arc::clone(&self.queue), Arc::clone(&self.shared));
+        loop {
+            let wait = self.down.as_ref().map(|(_, at)| at.saturating_duration_since(Instant::now()));
+            let (jobs, mode) = self.queue.take(wait);
+            if mode == Mode::Stopped {
+                break;
+            }
+            let idle = jobs.is_empty();
+            let later = self.process(jobs);
+            self.kept.extend(later);
+            self.recover(mode == Mode::Closing);
+            if mode == Mode::Closing && idle {
+                break;
+            }
+        }
+        if !self.kept.is_empty() {
+            tracing::error!(jobs = self.kept.len(), "outcomes could not be written: their deliveries will be made again");
+        }
+        self.engine.close();
+    }
+
+    /// Tries again what could not be written, when it is time.
+    fn recover(&mut self, now: bool) {
+        match &self.down {
+            Some((_, at)) if now || *at <= Instant::now() => {}
+            _ => return,
+        }
+        if let Err(error) = self.engine.probe() {
+            self.went_down(error.to_string());
+            return;
+        }
+        self.down = None;
+        while self.down.is_none() && !self.kept.is_empty() {
+            let count = self.kept.len().min(limits::APPEND_BATCH);
+            let jobs = self.kept.drain(..count).collect();
+            for job in self.process(jobs).into_iter().rev() {
+                self.kept.push_front(job);
+            }
+        }
+        if self.down.is_none() {
+            tracing::info!("the store takes writes again");
+            self.shared.came_up();
+        }
+    }
+
+    fn went_down(&mut self, error: String) {
+        if self.down.is_none() {
+            tracing::error!(error, "the store can't write");
+        }
+        self.shared.went_down(&error);
+        self.memory.distrust();
+        self.down = Some((error, Instant::now() + PROBE));
+    }
+
+    /// Writes a batch; gives back what must be written later.
+    fn process(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
+        if jobs.is_empty() {
+            return jobs;
+        }
+        if let Some((error, _)) = &self.down {
+            return put_off(jobs, error, &self.shared);
+        }
+        let now = (self.options.clock)();
+        let started = Instant::now();
+        match attempt(&mut *self.engine, &mut self.memory, &self.options, &jobs, now) {
+            Ok(batch) => {
+                self.shared.committed(started.elapsed());
+                let done = publish(batch, &mut self.memory, &self.shared);
+                for (job, done) in jobs.into_iter().zip(done) {
+                    self.answer(job, done);
+                }
+                Vec::new()
+            }
+            Err(EngineError::Down(error)) => {
+                self.engine.rollback();
+                self.went_down(error.clone());
+                put_off(jobs, &error, &self.shared)
+            }
+            Err(EngineError::Data(error)) => {
+                // Something in it can't be stored: find out what, by halves.
+                self.engine.rollback();
+                self.memory.distrust();
+                let half = jobs.split_off(jobs.len() / 2);
+                if jobs.is_empty() {
+                    for job in half {
+                        reject(job, &error, &self.queue, &self.shared);
+                    }
+                    return Vec::new();
+                }
+                let mut later = self.process(jobs);
+                later.extend(self.process(half));
+                later
+            }
+        }
+    }
+
+    fn answer(&mut self, job: Job, done: Done) {
+        match (job, done) {
+            (Job::Append(_, reply), Done::Appended(appended)) => {
+                let _ = reply.send(Ok(appended));
+            }
+            (Job::Flush(reply), _) => {
+                let _ = reply.send(());
+            }
+            (Job::Task(Task::Vacuum, reply), _) => {
+                let _ = reply.send(self.engine.vacuum().map(|()| Answer::Done).map_err(StoreError::from));
+            }
+            (Job::Task(_, reply), Done::Task(answer)) => {
+                let _ = reply.send(Ok(answer));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Decides and writes a batch, and commits it.
+fn attempt<'a>(
+    engine: &mut dyn Writer,
+    memory: &mut Memory,
+    options: &Options,
+    jobs: &'a [Job],
+    now: Time,
+) -> Result<Batch<'a>> {
+    let begun = engine.begin(memory.tail)?;
+    memory.learn(&begun.others);
+    let mut numbers = Numbers::new(&begun);
+    let candidates: Vec<&Candidate> = jobs
+        .iter()
+        .filter_map(|job| if let Job::Append(candidate, _) = job { Some(&**candidate) } else { None })
+        .collect();
+    let (folded, appends) = Folded::new(memory, engine, &candidates, &mut numbers, options)?;
+    let woken = if candidates.is_empty() { Vec::new() } else { engine.append(&appends, now)? };
+    let mut answers = folded.answers.iter().copied();
+    let mut batch = Batch { done: Vec::with_capacity(jobs.len()), woken: woken.into_iter().collect(), ..Batch::empty() };
+    for job in jobs {
+        let done = match job {
+            Job::Append(..) => answers.next().map_or(Done::Nothing, Done::Appended),
+            other => batch.write(engine, other, &mut numbers, now)?,
+        };
+        batch.done.push(done);
+    }
+    engine.commit()?;
+    drop(answers);
+    batch.folded = folded;
+    Ok(batch)
+}
+
+impl Batch<'_> {
+    fn empty() -> Self {
+        Self { done: Vec::new(), folded: Folded::default(), woken: HashSet::new(), closed: Vec::new(), redelivered: Vec::new() }
+    }
+
+    /// Writes what isn't an event.
+    fn write(&mut self, engine: &mut dyn Writer, job: &Job, numbers: &mut Numbers, now: Time) -> Result<Done> {
+        match job {
+            Job::Settle(settlement) => {
+                let settled = engine.settle(settlement, now)?;
+                self.closed.push((settlement.dest, settled.closed));
+                if settled.left {
+                    self.woken.insert(settlement.dest);
+                }
+            }
+            Job::Release(lane) => self.woken.extend(engine.release(*lane)?),
+            Job::Task(task, _) => return self.task(engine, task, numbers, now).map(Done::Task),
+            Job::Append(..) | Job::Flush(_) => {}
+        }
+        Ok(Done::Nothing)
+    }
+
+    fn task(&mut self, engine: &mut dyn Writer, task: &Task, numbers: &mut Numbers, now: Time) -> Result<Answer> {
+        Ok(match task {
+            Task::Wake(dest) => {
+                engine.wake(*dest, now)?;
+                self.woken.insert(*dest);
+                Answer::Done
+            }
+            Task::Redeliver(delivery) => {
+                let redelivered = engine.redeliver(*delivery, numbers.delivery(now), now)?;
+                if let Ok(redelivered) = &redelivered {
+                    self.woken.insert(redelivered.dest);
+                    self.redelivered.push(redelivered.clone());
+                }
+                Answer::Redelivered(redelivered)
+            }
+            Task::Config(present) => {
+                engine.config(present, now)?;
+                Answer::Done
+            }
+            Task::Forget(config) => {
+                engine.forget(*config)?;
+                Answer::Done
+            }
+            Task::Kill { deliveries, reason } => {
+                let killed = engine.kill(deliveries, reason, now)?;
+                self.closed.extend(&killed);
+                Answer::Count(killed.iter().map(|(_, count)| count).sum())
+            }
+            Task::Prune { events, which } => Answer::Count(engine.prune(events, *which)?),
+            Task::PruneLanes { lanes, before } => Answer::Count(engine.prune_lanes(lanes, *before)?),
+            Task::Vacuum => Answer::Done,
+        })
+    }
+}
+
+/// Makes known what is committed, first to the memory and last to those who wait.
+fn publish(batch: Batch<'_>, memory: &mut Memory, shared: &Shared) -> Vec<Done> {
+    let Batch { done, folded, woken, closed, redelivered } = batch;
+    shared.backlog.add(folded.sent.iter().copied());
+    shared.backlog.add(redelivered.iter().map(|new| (new.dest, &new.provider, new.delivery)));
+    shared.deliveries.fetch_add(folded.sent.len() as u64, Relaxed);
+    for (dest, count) in closed {
+        shared.backlog.sub(dest, count);
+    }
+    let stored = folded.answers.iter().filter(|answer| matches!(answer, Appended::Stored { .. })).count();
+    shared.appended.fetch_add(stored as u64, Relaxed);
+    shared.repeats.fetch_add((folded.answers.len() - stored) as u64, Relaxed);
+    memory.keep(folded);
+    if stored > 0 {
+        shared.head.send_replace(memory.tail);
+    }
+    shared.wake(woken);
+    done
+}
+
+/// Answers those who can try again themselves, and gives back the rest.
+fn put_off(jobs: Vec<Job>, error: &str, shared: &Shared) -> Vec<Job> {
+    let mut later = Vec::new();
+    for job in jobs {
+        match job {
+            Job::Append(_, reply) => {
+                shared.refused.fetch_add(1, Relaxed);
+                let _ = reply.send(Err(Refused::Down(error.to_owned())));
+            }
+            Job::Task(_, reply) => {
+                let _ = reply.send(Err(StoreError::Down(error.to_owned())));
+            }
+            other => later.push(other),
+        }
+    }
+    later
+}
+
+/// Gives up on the one thing that can't be stored.
+fn reject(job: Job, error: &str, queue: &Queue, shared: &Shared) {
+    match job {
+        Job::Append(_, reply) => {
+            shared.refused.fetch_add(1, Relaxed);
+            let _ = reply.send(Err(Refused::Invalid(error.to_owned())));
+        }
+        Job::Task(_, reply) => {
+            let _ = reply.send(Err(StoreError::Invalid(error.to_owned())));
+        }
+        Job::Settle(settlement) => {
+            tracing::error!(lane = settlement.lane.0, error, "an outcome can't be stored: its deliveries will be made again");
+            if settlement.finish.is_some() {
+                queue.push(Job::Release(settlement.lane));
+            }
+        }
+        Job::Release(_) | Job::Flush(_) => {}
+    }
+}

@@ -1,0 +1,191 @@
+//! `belfry serve` in a real cluster, as the ServiceAccount that `deploy/` gives it.
+
+mod common;
+
+use std::{path::Path, time::Duration};
+
+use common::{PATIENCE, client, event, program};
+use serde_json::{Value, json};
+use testkit::{Answer, Cluster, Process, Sink, port, until};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+struct Server {
+    process: Process,
+    events: String,
+    health: String,
+    _data: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(kubeconfig: &Path) -> Self {
+        let address = || format!("127.0.0.1:{}", port::free().unwrap());
+        let [events, api, metrics, health] = [address(), address(), address(), address()];
+        let data = tempfile::tempdir().unwrap();
+        let process = program()
+            .args(["serve", "--log-encoding", "console", "--log-level", "debug"])
+            .args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--data", data.path().to_str().unwrap()])
+            .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
+            .args(["--enable-leader-election", "--concurrent=10"])
+            .env("RUNTIME_NAMESPACE", "flux-system")
+            .spawn()
+            .unwrap();
+        Self { process, events: format!("http://{events}/"), health: format!("http://{health}/readyz"), _data: data }
+    }
+
+    async fn ready(&mut self) {
+        self.process.wait_for_http(&self.health, PATIENCE).await.unwrap();
+    }
+
+    async fn post(&self, event: &Value) -> u16 {
+        client().post(&self.events).json(event).send().await.unwrap().status().as_u16()
+    }
+}
+
+async fn installed() -> Option<Cluster> {
+    let cluster = Cluster::start_or_skip().await?;
+    cluster.apply_yaml("{apiVersion: v1, kind: Namespace, metadata: {name: flux-system}}").await.unwrap();
+    cluster.apply_path(Path::new(ROOT).join("config/crd")).await.unwrap();
+    cluster.apply_path(Path::new(ROOT).join("deploy/rbac.yaml")).await.unwrap();
+    Some(cluster)
+}
+
+fn manifests(address: &str, token: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: hook, namespace: flux-system}}
+stringData: {{address: '{address}', headers: 'Authorization: Bearer {token}'}}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta3
+kind: Provider
+metadata: {{name: hook, namespace: flux-system, finalizers: [finalizers.fluxcd.io]}}
+spec: {{type: generic, secretRef: {{name: hook}}}}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1
+kind: Alert
+metadata: {{name: hook, namespace: flux-system}}
+spec:
+  providerRef: {{name: hook}}
+  eventSources: [{{kind: Kustomization, name: '*', namespace: '*'}}]
+"
+    )
+}
+
+/// The Warnings on our Alert.
+async fn warnings(cluster: &Cluster) -> anyhow::Result<Vec<Value>> {
+    let request = http::Request::get("/api/v1/namespaces/flux-system/events").body(Vec::new())?;
+    let list: Value = cluster.admin().request(request).await?;
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_controllers_post_to_a_destination_through_every_outage() {
+    let Some(cluster) = installed().await else { return };
+    let sink = Sink::start().unwrap();
+    cluster.apply_yaml(&manifests(&sink.url("/secret-path-of-the-hook"), "stale-token-value")).await.unwrap();
+    let kubeconfig = cluster.kubeconfig_for("flux-system", "belfry").await.unwrap();
+    let mut server = Server::start(&kubeconfig).await;
+    server.ready().await;
+    until("the Alert to be in force", PATIENCE, async || {
+        let probe = event("probe", "info", &format!("probe {:?}", std::time::Instant::now()));
+        anyhow::ensure!(server.post(&probe).await == 202);
+        anyhow::ensure!(!sink.received().is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(sink.received()[0].header("authorization"), "Bearer stale-token-value");
+
+    // A stale token: the event waits, the Alert says so once, and a new token sends it at once.
+    sink.default_answer(Answer::body(401, "text/plain", "who are you, stale-token-value?"));
+    sink.forget();
+    assert_eq!(server.post(&event("app", "error", "health check failed")).await, 202);
+    let warning = until("a Warning on the Alert", PATIENCE, async || {
+        let warnings = warnings(&cluster).await?;
+        let found = warnings.into_iter().find(|event| event["reason"] == "NotificationDispatchFailed");
+        found.ok_or_else(|| anyhow::anyhow!("none yet"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(warning["source"]["component"], "notification-controller");
+    assert_eq!(warning["involvedObject"]["kind"], "Alert");
+    let message = warning["message"].as_str().unwrap();
+    assert!(message.starts_with("failed to send notification for Kustomization/flux-system/app: "), "{message}");
+    assert!(message.contains("401") && !message.contains("stale-token") && !message.contains("secret-path"), "{message}");
+    sink.default_answer(Answer::Status(204));
+    sink.forget();
+    cluster.apply_yaml(&manifests(&sink.url("/secret-path-of-the-hook"), "fresh-token-value")).await.unwrap();
+    let received = sink.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(received[0].header("authorization"), "Bearer fresh-token-value");
+
+    // The API server is away: events are still taken and delivered.
+    cluster.stop_apiserver().unwrap();
+    assert_eq!(server.post(&event("app", "error", "while the API server was away")).await, 202);
+    sink.wait_for(2, PATIENCE).await.unwrap();
+    // And taken, even by a new process: what it must read a Secret for waits.
+    server.process.restart().unwrap();
+    server.ready().await;
+    assert_eq!(server.post(&event("app", "error", "to a new process")).await, 202);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(sink.received().len(), 2);
+    cluster.start_apiserver().await.unwrap();
+    sink.wait_for(3, PATIENCE).await.unwrap();
+
+    // Deleting objects that carry the peer's finalizer works.
+    let api = "/apis/notification.toolkit.fluxcd.io/v1beta3/namespaces/flux-system/providers/hook";
+    let delete = http::Request::delete(api).body(Vec::new()).unwrap();
+    cluster.admin().request::<Value>(delete).await.unwrap();
+    until("the Provider to be gone", PATIENCE, async || {
+        let get = http::Request::get(api).body(Vec::new())?;
+        match cluster.admin().request::<Value>(get).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => anyhow::bail!("{other:?}"),
+        }
+    })
+    .await
+    .unwrap();
+
+    let log = server.process.lines().join("\n");
+    assert!(!log.contains("token-value"), "a token is in the log");
+    assert!(!log.contains("secret-path"), "an address is in the log");
+    assert!(log.contains("--enable-leader-election is accepted and has no effect"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_select_through_the_object_index() {
+    let Some(cluster) = installed().await else { return };
+    let shared = Path::new(ROOT).join("../shared/data/crds/kustomize.toolkit.fluxcd.io_kustomizations.yaml");
+    if !shared.exists() {
+        testkit::skip("the Kustomization CRD of Flux is not here");
+        return;
+    }
+    cluster.apply_path(shared).await.unwrap();
+    let sink = Sink::start().unwrap();
+    let labelled = manifests(&sink.url("/"), "x").replace("name: '*', namespace: '*'", "name: '*', matchLabels: {team: web}");
+    cluster.apply_yaml(&labelled).await.unwrap();
+    for (name, team) in [("shop", "web"), ("ledger", "books")] {
+        let object = json!({
+            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+            "metadata": {"name": name, "namespace": "flux-system", "labels": {"team": team}},
+            "spec": {"interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "x"}},
+        });
+        cluster.apply_yaml(&object.to_string()).await.unwrap();
+    }
+    let kubeconfig = cluster.kubeconfig_for("flux-system", "belfry").await.unwrap();
+    let mut server = Server::start(&kubeconfig).await;
+    server.ready().await;
+    until("the labelled object's event to arrive", PATIENCE, async || {
+        let text = format!("{:?}", std::time::Instant::now());
+        for name in ["shop", "ledger", "unknown"] {
+            anyhow::ensure!(server.post(&event(name, "info", &text)).await == 202);
+        }
+        anyhow::ensure!(!sink.received().is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for request in sink.received() {
+        assert_eq!(request.json().unwrap()["involvedObject"]["name"], "shop");
+    }
+}

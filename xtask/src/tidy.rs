@@ -1,0 +1,75 @@
+//! Repository rules that no compiler keeps.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+
+/// Lines of a source file: what can be read in one sitting.
+const LINES: usize = 520;
+
+/// What belfry-core must not depend on: it holds values only.
+const FORBIDDEN_IN_CORE: [&str; 8] = ["tokio", "hyper", "reqwest", "rustls", "kube", "rusqlite", "axum", "rand"];
+
+/// Checks every rule and names every place where one is broken.
+pub fn run(root: &Path) -> anyhow::Result<()> {
+    let mut broken = Vec::new();
+    for file in sources(root)? {
+        let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+        let name = file.strip_prefix(root).unwrap_or(&file).display();
+        if !text.starts_with("//!") {
+            broken.push(format!("{name}: begins without a //! line that says what it is"));
+        }
+        if text.lines().count() > LINES {
+            broken.push(format!("{name}: {} lines; split it along its ideas", text.lines().count()));
+        }
+        for (number, line) in text.lines().enumerate() {
+            if line.ends_with(' ') || line.contains('\t') {
+                broken.push(format!("{name}:{}: trailing white space, or a tab", number + 1));
+            }
+        }
+    }
+    broken.extend(core_dependencies(root)?);
+    if broken.is_empty() {
+        return Ok(());
+    }
+    bail!("the repository is not tidy:\n  {}", broken.join("\n  "))
+}
+
+fn core_dependencies(root: &Path) -> anyhow::Result<Vec<String>> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["tree", "--locked", "--package", "belfry-core", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root)
+        .output()?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
+    let mut broken: Vec<String> = names
+        .filter(|name| FORBIDDEN_IN_CORE.contains(name))
+        .map(|name| format!("belfry-core depends on {name}: it must stay free of runtimes, I/O and chance"))
+        .collect();
+    broken.dedup();
+    Ok(broken)
+}
+
+fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = ["crates", "testkit", "xtask"].map(|folder| root.join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}

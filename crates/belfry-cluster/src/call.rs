@@ -19,6 +19,22 @@ pub(crate) async fn within<T>(what: &str, answer: impl Future<Output = kube::Res
     }
 }
 
+/// An API server that starts forbids and denies what it has not read yet: its roles, its CRDs. What it says so before
+/// it is ready is no answer.
+pub(crate) async fn doubted(client: &Client, error: Error) -> Error {
+    let what = match &error {
+        Error::Forbidden { what, .. } => what,
+        Error::Refused { what, code: 404, .. } => what,
+        _ => return error,
+    };
+    let Ok(request) = Request::get("/readyz").body(Vec::new()) else { return error };
+    match within("asking whether the API server is ready", client.request_text(request)).await {
+        Err(Error::Unavailable { source, .. }) => Error::Unavailable { what: what.clone(), source },
+        // Where that question itself is forbidden or unknown, the answer has to do.
+        _ => error,
+    }
+}
+
 /// Asks for the JSON document at `path`.
 pub(crate) async fn get(client: &Client, what: &str, path: &str) -> Result<Value, Error> {
     send(client, what, Method::GET, path, None).await
@@ -42,7 +58,10 @@ pub(crate) async fn send(
     let unreadable = |message: String| Error::Refused { what: what.to_owned(), code: 0, message };
     let body = body.map(|(_, value)| value.to_string().into_bytes()).unwrap_or_default();
     let request = request.body(body).map_err(|error| unreadable(error.to_string()))?;
-    let text = within(what, client.request_text(request)).await?;
+    let text = match within(what, client.request_text(request)).await {
+        Ok(text) => text,
+        Err(error) => return Err(doubted(client, error).await),
+    };
     serde_json::from_str(&text).map_err(|_| unreadable("the answer is not JSON".to_owned()))
 }
 

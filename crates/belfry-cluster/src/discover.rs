@@ -3,7 +3,7 @@
 use kube::{Client, core::ApiResource};
 use serde_json::Value;
 
-use crate::{Error, call, error::Error::Unavailable, kinds::Kind};
+use crate::{Error, call, kinds::Kind};
 
 /// The kind in the version that the API server prefers among those that have it. `None` when it is not served, which
 /// is said only by an API server that has finished its start.
@@ -11,7 +11,7 @@ pub(crate) async fn discover(client: &Client, kind: &Kind) -> Result<Option<ApiR
     let what = format!("which versions of {} are served", kind.name);
     let group = match call::get(client, &what, &format!("/apis/{}", kind.group)).await {
         Ok(group) => group,
-        Err(error) if error.is_not_found() => return missing(client, what).await,
+        Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
     for version in versions(&group, kind.version) {
@@ -30,21 +30,7 @@ pub(crate) async fn discover(client: &Client, kind: &Kind) -> Result<Option<ApiR
             }));
         }
     }
-    missing(client, what).await
-}
-
-/// An API server that starts denies CRDs that it has not read yet.
-async fn missing(client: &Client, what: String) -> Result<Option<ApiResource>, Error> {
-    let ready = http::Request::get("/readyz").body(Vec::new());
-    let ready = match ready {
-        Ok(request) => call::within("whether the API server is ready", client.request_text(request)).await,
-        Err(_) => return Ok(None),
-    };
-    match ready {
-        Err(Unavailable { source, .. }) => Err(Unavailable { what, source }),
-        // Where that question is forbidden or unknown, its other answers have to do.
-        _ => Ok(None),
-    }
+    Ok(None)
 }
 
 /// The wanted version first, then the API server's preferred one, then the others in its order.

@@ -12,6 +12,7 @@ use kube::{
 use crate::{
     Error, Watched,
     backoff::Backoff,
+    call,
     discover::discover,
     error::chain,
     kinds::Kind,
@@ -137,7 +138,7 @@ impl Follower {
                     tell(resource, Change::Removed(object));
                 }
                 Err(error) => {
-                    let error = self.meant(error);
+                    let error = call::doubted(client, self.meant(error)).await;
                     self.failed(&error).await;
                     if error.is_not_found() {
                         return;

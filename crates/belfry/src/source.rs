@@ -123,9 +123,9 @@ pub async fn follow(cluster: Arc<Cluster>, configuration: Arc<Configuration>, st
 
 fn apply_change(index: &mut ObjectIndex, change: ObjectChange) {
     match change {
-        ObjectChange::Replace(kind, objects) => index.replace(&kind, objects),
+        ObjectChange::Replace(kind, objects) => index.replace(kind, objects),
         ObjectChange::Apply(object) => index.apply(object),
-        ObjectChange::Remove { kind, namespace, name } => index.remove(&kind, &namespace, &name),
+        ObjectChange::Remove { kind, namespace, name } => index.remove(kind, &namespace, &name),
         ObjectChange::Synced => {}
     }
 }

@@ -1,5 +1,7 @@
 //! `belfry serve` in a real cluster, as the ServiceAccount that `deploy/` gives it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on should say where")]
+
 mod common;
 
 use std::{path::Path, time::Duration};

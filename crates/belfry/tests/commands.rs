@@ -1,5 +1,7 @@
 //! The other commands, as a person at a terminal meets them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on should say where")]
+
 mod common;
 
 use std::{fs, process::Output};

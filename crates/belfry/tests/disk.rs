@@ -1,5 +1,7 @@
 //! A full disk: 503 rather than a lost event, and all by itself well again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on should say where")]
+
 mod common;
 
 use std::{path::PathBuf, process::Command, time::Duration};

@@ -1,5 +1,7 @@
 //! The events port as Flux's controllers, `generic` providers and strangers meet it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on should say where")]
+
 mod common;
 
 use std::time::{Duration, Instant};

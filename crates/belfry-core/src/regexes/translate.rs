@@ -46,8 +46,8 @@ impl Translator<'_> {
                 self.group.operand = None;
             }
             '*' | '+' | '?' => {
-                let operator = self.skip(1).to_owned();
-                return self.repeat(&operator, stacked, None);
+                self.skip(1);
+                return self.repeat(&c.to_string(), stacked, None);
             }
             '{' => {
                 if let Some(counts) = Counts::read(self.rest) {
@@ -191,7 +191,8 @@ impl Translator<'_> {
         }
         let end = self.group.operand.ok_or_else(|| format!("missing argument to repetition operator: {operator}"))?;
         // Flags may stand between the operand and its repetition. Greed doesn't change whether there is a match, so
-        // that the lazy form needs no mark.
+        // that the lazy form needs no mark; and a question mark must not become one.
+        let operator = if operator == "?" { "{0,1}" } else { operator };
         self.out.insert_str(end, operator);
         self.group.operand = Some(end + operator.len());
         if let Some(product) = product {

@@ -138,15 +138,8 @@ impl Shared {
             }
             Turn::Closed => {
                 tracing::info!(provider = %dest.key, "provider is back; its backlog is due");
-                self.wake(dest).await;
+                self.store.wake(dest.id).await;
             }
-        }
-    }
-
-    /// Makes everything that waits for a destination due.
-    async fn wake(&self, dest: &Destination) {
-        if let Err(error) = self.store.wake(dest.id).await {
-            tracing::warn!(%error, provider = %dest.key, "can't bring the backlog forward; each delivery keeps its time");
         }
     }
 
@@ -357,7 +350,7 @@ impl Dispatcher {
                 destination.refresh.store(true, Ordering::Relaxed);
             }
             if changed || held {
-                self.shared.wake(&destination).await;
+                self.shared.store.wake(destination.id).await;
             }
         }
     }

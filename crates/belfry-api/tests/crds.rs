@@ -1,5 +1,7 @@
 //! The generated CRDs: that the files in `config/crd` are up to date, and that they say what the peer's say.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it calls")]
+
 use std::{fs, path::PathBuf};
 
 use belfry_api::crds;

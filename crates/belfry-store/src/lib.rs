@@ -19,12 +19,10 @@ mod writer;
 
 pub use error::{OpenError, RedeliverError, Refused, StoreError};
 pub use prune::Pruned;
-pub use queries::{
-    AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page,
-};
+pub use queries::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page};
 pub use stats::{COMMIT_BUCKETS, CommitTimes, Pending, Stats};
 pub use store::Store;
 pub use types::{
-    Appended, AttemptOutcome, AttemptRecord, Claim, Claims, Clock, DestId, Finish, LaneId, Options, Redelivered, Room, Row,
-    RowResult, RowState, Settlement,
+    Appended, AttemptOutcome, AttemptRecord, Claim, Claims, Clock, DestId, Finish, LaneId, Options, Redelivered, Room,
+    Row, RowResult, RowState, Settlement,
 };

@@ -319,7 +319,8 @@ fn tend(reader: &dyn Reader, shared: &Shared, tending: &Tending) {
 fn clean(candidate: &mut Candidate) {
     let object = &mut candidate.object;
     let texts = [&mut object.cluster, &mut object.group, &mut object.kind, &mut object.namespace, &mut object.name];
-    for text in texts.into_iter().chain([&mut candidate.severity, &mut candidate.reason]).chain(&mut candidate.revision) {
+    for text in texts.into_iter().chain([&mut candidate.severity, &mut candidate.reason]).chain(&mut candidate.revision)
+    {
         clean_text(text);
     }
 }

@@ -90,7 +90,10 @@ impl WriterThread {
             }
         }
         if !self.kept.is_empty() {
-            tracing::error!(jobs = self.kept.len(), "outcomes could not be written: their deliveries will be made again");
+            tracing::error!(
+                jobs = self.kept.len(),
+                "outcomes could not be written: their deliveries will be made again"
+            );
         }
         self.engine.close();
     }
@@ -207,7 +210,8 @@ fn attempt<'a>(
     let (folded, appends) = Folded::new(memory, engine, &candidates, &mut numbers, options)?;
     let woken = if candidates.is_empty() { Vec::new() } else { engine.append(&appends, now)? };
     let mut answers = folded.answers.iter().copied();
-    let mut batch = Batch { done: Vec::with_capacity(jobs.len()), woken: woken.into_iter().collect(), ..Batch::empty() };
+    let mut batch =
+        Batch { done: Vec::with_capacity(jobs.len()), woken: woken.into_iter().collect(), ..Batch::empty() };
     for job in jobs {
         let done = match job {
             Job::Append(..) => answers.next().map_or(Done::Nothing, Done::Appended),
@@ -223,7 +227,13 @@ fn attempt<'a>(
 
 impl Batch<'_> {
     fn empty() -> Self {
-        Self { done: Vec::new(), folded: Folded::default(), woken: HashSet::new(), closed: Vec::new(), redelivered: Vec::new() }
+        Self {
+            done: Vec::new(),
+            folded: Folded::default(),
+            woken: HashSet::new(),
+            closed: Vec::new(),
+            redelivered: Vec::new(),
+        }
     }
 
     /// Writes what isn't an event.
@@ -327,7 +337,11 @@ fn reject(job: Job, error: &str, queue: &Queue, shared: &Shared) {
             let _ = reply.send(Err(StoreError::Invalid(error.to_owned())));
         }
         Job::Settle(settlement) => {
-            tracing::error!(lane = settlement.lane.0, error, "an outcome can't be stored: its deliveries will be made again");
+            tracing::error!(
+                lane = settlement.lane.0,
+                error,
+                "an outcome can't be stored: its deliveries will be made again"
+            );
             if settlement.finish.is_some() {
                 queue.push(Job::Release(settlement.lane));
             }

@@ -141,6 +141,11 @@ async fn connection<H, F>(
 /// every answer that has a body.
 async fn whole(request: Request<Incoming>, peer: SocketAddr, bounds: Bounds) -> Result<WholeRequest, Response<Body>> {
     let (mut parts, body) = request.into_parts();
+    // The buffer for headers grows by reads, so it bounds them only roughly.
+    let sent: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if sent + parts.uri.path().len() > bounds.headers {
+        return Err(empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
     let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > bounds.body as u64) {
         return Err(empty(StatusCode::PAYLOAD_TOO_LARGE));

@@ -23,7 +23,7 @@ async fn a_sink_that_is_down_for_a_while_gets_everything_in_order_and_delays_nob
     }
     fine.wait_for(200, PATIENCE).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(30), "the healthy destination waited for the other one");
-    assert_eq!(belfry.wait_for("pending", 200).await.len(), 200);
+    assert_eq!(belfry.deliveries("state=pending&provider=flux-system/down").await.len(), 200);
 
     down.resume().unwrap();
     let received = down.wait_for(200, PATIENCE).await.unwrap();

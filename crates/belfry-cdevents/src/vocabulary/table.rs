@@ -68,7 +68,7 @@ pub const SUBJECT: &[Field] =
     &[must("id", Kind::SubjectId), must("type", Kind::SubjectType).until(Spec::V0_4), must("content", Kind::Content)];
 
 /// `subject.type` where it is only tolerated.
-pub const KEPT_TYPE: Field = may("type", Kind::SubjectType).since(Spec::V0_5);
+pub const KEPT_TYPE: &[Field] = &[may("type", Kind::SubjectType).since(Spec::V0_5)];
 
 /// `context.source`, then `subject.source`.
 pub const SOURCE: &[Field] = &[must("source", REFERENCE_URI), may("source", REFERENCE_URI)];

@@ -55,8 +55,7 @@ impl Writer for SqliteWriter {
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {
         let mut find =
             self.connection.prepare_cached("SELECT id FROM config WHERE kind = ?1 AND namespace = ?2 AND name = ?3")?;
-        let mut add =
-            self.connection.prepare_cached("INSERT INTO config(kind, namespace, name) VALUES(?1, ?2, ?3)")?;
+        let mut add = self.connection.prepare_cached("INSERT INTO config(kind, namespace, name) VALUES(?1, ?2, ?3)")?;
         let mut ids = Vec::with_capacity(keys.len());
         for key in keys {
             let params = params![key.kind.as_str(), &*key.namespace, &*key.name];
@@ -94,12 +93,12 @@ impl Writer for SqliteWriter {
             "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
              ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(due, excluded.due) RETURNING due",
         )?;
-        let mut delivery = connection
-            .prepare_cached("INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let mut delivery = connection.prepare_cached(
+            "INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
         let mut woken = Vec::new();
         for new in &appends.deliveries {
-            let due: i64 =
-                lane.query_row(params![new.lane.0, new.dest.0, now.0, new.id], |row| row.get(0))?;
+            let due: i64 = lane.query_row(params![new.lane.0, new.dest.0, now.0, new.id], |row| row.get(0))?;
             delivery.execute(params![new.id, new.lane.0, new.event.0, new.object, new.route, new.dest.0])?;
             self.next.delivery = new.id;
             if due <= now.0 && self.flight.dest(new.lane).is_none() {

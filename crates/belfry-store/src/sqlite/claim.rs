@@ -60,8 +60,7 @@ impl SqliteReader {
         let mut bytes = 0;
         for (dest, room) in rooms {
             let mut next_due = None;
-            let mut taken = 0;
-            for due in find_due(connection, flight, *dest, room.lanes)? {
+            for (taken, due) in (0..).zip(find_due(connection, flight, *dest, room.lanes)?) {
                 let may = taken < room.lanes && (room.probe || due.due <= now) && bytes < CLAIM_BYTES;
                 if !may {
                     next_due = Some(due.due);
@@ -69,7 +68,6 @@ impl SqliteReader {
                 }
                 let rows = self.find_rows(connection, due.lane, due.tail)?;
                 bytes += rows.iter().map(|row| row.body.len()).sum::<usize>();
-                taken += 1;
                 claims.lanes.push(Claim {
                     lane: due.lane,
                     dest: *dest,

@@ -23,9 +23,9 @@ impl SqliteWriter {
         }
         let present: HashSet<(&str, &str, &str)> =
             present.iter().map(|(key, _)| (key.kind.as_str(), &*key.namespace, &*key.name)).collect();
-        let mut known = self.connection.prepare_cached(
-            "SELECT id, kind, namespace, name FROM config WHERE body IS NOT NULL AND absent IS NULL",
-        )?;
+        let mut known = self
+            .connection
+            .prepare_cached("SELECT id, kind, namespace, name FROM config WHERE body IS NOT NULL AND absent IS NULL")?;
         let mut rows = known.query([])?;
         let mut absent = Vec::new();
         while let Some(row) = rows.next()? {
@@ -44,8 +44,7 @@ impl SqliteWriter {
     }
 
     pub(super) fn give_up(&mut self, deliveries: &[i64], reason: &str, now: Time) -> Result<Vec<(DestId, u64)>> {
-        let mut find =
-            self.connection.prepare_cached("SELECT lane, dest FROM delivery WHERE id = ?1 AND state = 0")?;
+        let mut find = self.connection.prepare_cached("SELECT lane, dest FROM delivery WHERE id = ?1 AND state = 0")?;
         let mut end = self
             .connection
             .prepare_cached("UPDATE delivery SET state = 3, settled = ?2, answer = ?3 WHERE id = ?1 AND state = 0")?;

@@ -15,10 +15,10 @@ use crate::{
 /// Bytes of bodies after which a page of events ends.
 const PAGE_BYTES: usize = 4 << 20;
 
-const DELIVERY: &str = "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, e.severity, e.reason, e.revision,
+const DELIVERY: &str =
+    "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, e.severity, e.reason, e.revision,
     d.attempts, l.due, d.answer, d.settled FROM delivery d";
-const EVENT: &str =
-    "SELECT seq, object, origin, severity, reason, revision, change, repeats, body FROM event";
+const EVENT: &str = "SELECT seq, object, origin, severity, reason, revision, change, repeats, body FROM event";
 
 /// Conditions and their parameters, in order.
 #[derive(Default)]
@@ -61,7 +61,13 @@ impl Where {
     }
 
     /// `column IN (SELECT id FROM table WHERE …)`, if any of `named` is given.
-    fn select(&mut self, column: &str, table: &str, fixed: &[(&str, Option<&String>)], named: &[(&str, Option<&String>)]) {
+    fn select(
+        &mut self,
+        column: &str,
+        table: &str,
+        fixed: &[(&str, Option<&String>)],
+        named: &[(&str, Option<&String>)],
+    ) {
         if named.iter().all(|(_, value)| value.is_none()) {
             return;
         }
@@ -150,9 +156,8 @@ impl SqliteReader {
     }
 
     pub(super) fn find_attempts(connection: &Connection, delivery: i64) -> Result<Vec<AttemptRow>> {
-        let mut statement = connection.prepare_cached(
-            "SELECT n, at, took, status, outcome, error FROM attempt WHERE delivery = ?1 ORDER BY n",
-        )?;
+        let mut statement = connection
+            .prepare_cached("SELECT n, at, took, status, outcome, error FROM attempt WHERE delivery = ?1 ORDER BY n")?;
         let mut rows = statement.query([delivery])?;
         let mut attempts = Vec::new();
         while let Some(row) = rows.next()? {

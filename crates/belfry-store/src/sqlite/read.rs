@@ -280,7 +280,9 @@ impl Reader for SqliteReader {
         if self.checkpointed.load(Relaxed) == commits {
             return Ok(());
         }
-        lock(&self.checkpointer).query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(EngineError::from)?;
+        lock(&self.checkpointer)
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(EngineError::from)?;
         self.checkpointed.store(commits, Relaxed);
         Ok(())
     }

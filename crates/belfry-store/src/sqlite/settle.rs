@@ -140,7 +140,9 @@ impl SqliteWriter {
             )?
             .execute([lane.0, dest, now.0, id])?;
         self.connection
-            .prepare_cached("INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?
+            .prepare_cached(
+                "INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
             .execute([id, lane.0, event, object, route, dest])?;
         self.next.delivery = id;
         let provider = Arc::new(ConfigKey::provider(&namespace, &name));

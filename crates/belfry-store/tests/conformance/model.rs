@@ -21,14 +21,35 @@ const PROVIDERS: [&str; 2] = ["a", "b"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { object: u8, providers: [bool; 2] },
-    Claim { provider: u8, lanes: u8, probe: bool },
+    Append {
+        object: u8,
+        providers: [bool; 2],
+    },
+    Claim {
+        provider: u8,
+        lanes: u8,
+        probe: bool,
+    },
     /// Of some claim: deliver so many, give one up perhaps, and try the rest again after so many seconds.
-    Settle { claim: u8, deliver: u8, dead: bool, stream: bool, retry: u8 },
-    Release { claim: u8 },
-    Wake { provider: u8 },
-    Redeliver { settled: u8 },
-    Pass { seconds: u8 },
+    Settle {
+        claim: u8,
+        deliver: u8,
+        dead: bool,
+        stream: bool,
+        retry: u8,
+    },
+    Release {
+        claim: u8,
+    },
+    Wake {
+        provider: u8,
+    },
+    Redeliver {
+        settled: u8,
+    },
+    Pass {
+        seconds: u8,
+    },
     Prune,
     Crash,
 }

@@ -75,7 +75,10 @@ pub async fn filters<F: Fixture>() {
     assert_eq!(count(DeliveryQuery { provider_namespace: Some("other".into()), ..all.clone() }).await, 0);
     assert_eq!(count(DeliveryQuery { alert: Some("to-b".into()), ..all.clone() }).await, 4);
     assert_eq!(count(DeliveryQuery { event: Some(seqs[0]), ..all.clone() }).await, 2);
-    assert_eq!(count(DeliveryQuery { since: Some(seqs[1].time()), until: Some(seqs[3].time()), ..all.clone() }).await, 4);
+    assert_eq!(
+        count(DeliveryQuery { since: Some(seqs[1].time()), until: Some(seqs[3].time()), ..all.clone() }).await,
+        4
+    );
     for (field, object, expected) in [
         ("kind", ObjectFilter { kind: Some("Kustomization".into()), ..ObjectFilter::default() }, 8),
         ("namespace", ObjectFilter { namespace: Some("apps".into()), ..ObjectFilter::default() }, 8),

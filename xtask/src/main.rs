@@ -57,7 +57,11 @@ fn partners() -> anyhow::Result<()> {
     let folder = assets::run()?;
     let folder = folder.to_str().context("the folder of the assets is not UTF-8")?.to_owned();
     for (package, target) in PARTNERS {
-        let env = [("KUBEBUILDER_ASSETS", folder.as_str()), ("BELFRY_REQUIRE_PARTNERS", "1"), ("BELFRY_REQUIRE_CLUSTER", "1")];
+        let env = [
+            ("KUBEBUILDER_ASSETS", folder.as_str()),
+            ("BELFRY_REQUIRE_PARTNERS", "1"),
+            ("BELFRY_REQUIRE_CLUSTER", "1"),
+        ];
         cargo(&["test", "--locked", "--package", package, "--test", target], &env)?;
     }
     Ok(())

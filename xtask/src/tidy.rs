@@ -41,7 +41,18 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
 
 fn core_dependencies(root: &Path) -> anyhow::Result<Vec<String>> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["tree", "--locked", "--package", "belfry-core", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--locked",
+            "--package",
+            "belfry-core",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .current_dir(root)
         .output()?;
     if !output.status.success() {

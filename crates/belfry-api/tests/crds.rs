@@ -22,7 +22,7 @@ fn yaml(crd: &Value) -> String {
 }
 
 #[test]
-fn the_files_are_up_to_date() {
+fn crds_in_the_folder_are_up_to_date() {
     for crd in crds() {
         let (path, expected) = (file("config/crd", &crd), yaml(&crd));
         assert_eq!(serde_saphyr::from_str::<Value>(&expected).unwrap(), crd, "written and read again");

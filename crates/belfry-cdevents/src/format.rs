@@ -57,8 +57,7 @@ pub fn is_uri_reference(text: &str) -> bool {
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let (first, others) = scheme.as_bytes().split_first()?;
-    let valid =
-        first.is_ascii_alphabetic() && others.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
+    let valid = first.is_ascii_alphabetic() && others.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
     valid.then_some((scheme, rest))
 }
 

@@ -20,17 +20,20 @@ pub(crate) async fn within<T>(what: &str, answer: impl Future<Output = kube::Res
 }
 
 /// An API server that starts forbids and denies what it has not read yet: its roles, its CRDs. What it says so before
-/// it is ready is no answer.
+/// it is ready is no answer, and neither is a refusal that extends to the question whether it is ready: everyone may
+/// ask that.
 pub(crate) async fn doubted(client: &Client, error: Error) -> Error {
-    let what = match &error {
-        Error::Forbidden { what, .. } => what,
-        Error::Refused { what, code: 404, .. } => what,
+    let (what, forbidden) = match &error {
+        Error::Forbidden { what, .. } => (what, true),
+        Error::Refused { what, code: 404, .. } => (what, false),
         _ => return error,
     };
     let Ok(request) = Request::get("/readyz").body(Vec::new()) else { return error };
     match within("asking whether the API server is ready", client.request_text(request)).await {
         Err(Error::Unavailable { source, .. }) => Error::Unavailable { what: what.clone(), source },
-        // Where that question itself is forbidden or unknown, the answer has to do.
+        Err(Error::Forbidden { message, .. }) if forbidden => {
+            Error::Unavailable { what: what.clone(), source: message.into() }
+        }
         _ => error,
     }
 }
@@ -60,6 +63,8 @@ pub(crate) async fn send(
     let request = request.body(body).map_err(|error| unreadable(error.to_string()))?;
     let text = match within(what, client.request_text(request)).await {
         Ok(text) => text,
+        // An object of a built-in kind that is not there is not there.
+        Err(error) if error.is_not_found() && path.starts_with("/api/") => return Err(error),
         Err(error) => return Err(doubted(client, error).await),
     };
     serde_json::from_str(&text).map_err(|_| unreadable("the answer is not JSON".to_owned()))

@@ -80,7 +80,7 @@ impl Cluster {
         self
     }
 
-    /// Whether the last request was answered, whatever the answer. True before the first.
+    /// Whether the last request was answered, whatever the answer; true before the first.
     pub fn reachable(&self) -> bool {
         self.inner.reach.is_up()
     }

@@ -69,12 +69,21 @@ struct State {
     events: usize,
     bytes: usize,
     mode: Mode,
+    /// The writer sleeps until so many jobs wait; it is busy when there is no number.
+    wanted: Option<usize>,
+}
+
+impl State {
+    /// Whether the writer must be woken: a call that is too dear to make for every job.
+    fn rouses(&mut self) -> bool {
+        self.wanted.take_if(|wanted| self.jobs.len() >= *wanted).is_some()
+    }
 }
 
 impl Queue {
     pub fn new() -> Self {
         Self {
-            state: Mutex::new(State { jobs: VecDeque::new(), events: 0, bytes: 0, mode: Mode::Open }),
+            state: Mutex::new(State { jobs: VecDeque::new(), events: 0, bytes: 0, mode: Mode::Open, wanted: None }),
             ready: Condvar::new(),
         }
     }
@@ -100,7 +109,10 @@ impl Queue {
         state.events += 1;
         state.bytes += bytes;
         state.jobs.push_back(Job::Append(Box::new(candidate), reply));
-        self.ready.notify_one();
+        if state.rouses() {
+            drop(state);
+            self.ready.notify_one();
+        }
         Ok(())
     }
 
@@ -109,18 +121,21 @@ impl Queue {
         let mut state = self.lock();
         if state.mode == Mode::Open {
             state.jobs.push_back(job);
-            self.ready.notify_one();
+            if state.rouses() {
+                drop(state);
+                self.ready.notify_one();
+            }
         }
     }
 
-    /// Waits for jobs, at most so long, and takes up to a batch of them.
-    pub fn take(&self, wait: Option<Duration>) -> (Vec<Job>, Mode) {
-        let mut state = self.lock();
-        let idle = |state: &mut State| state.jobs.is_empty() && state.mode == Mode::Open;
-        state = match wait {
-            None => self.ready.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
-            Some(wait) => self.ready.wait_timeout_while(state, wait, idle).unwrap_or_else(PoisonError::into_inner).0,
-        };
+    /// Waits for a job, at most so long, and takes up to a batch of them. When `expected` ones are likely, waits for them a
+    /// little: a commit costs much the same for all of them as for some.
+    pub fn take(&self, wait: Option<Duration>, linger: Duration, expected: usize) -> (Vec<Job>, Mode) {
+        let mut state = self.wait(self.lock(), 1, wait);
+        let expected = expected.min(limits::APPEND_BATCH);
+        if !state.jobs.is_empty() && state.jobs.len() < expected && !linger.is_zero() {
+            state = self.wait(state, expected, Some(linger));
+        }
         let count = state.jobs.len().min(limits::APPEND_BATCH);
         let jobs: Vec<Job> = state.jobs.drain(..count).collect();
         for job in &jobs {
@@ -130,6 +145,30 @@ impl Queue {
             }
         }
         (jobs, state.mode)
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        jobs: usize,
+        wait: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let short = |state: &mut State| {
+            let short = state.jobs.len() < jobs && state.mode == Mode::Open;
+            state.wanted = short.then_some(jobs);
+            short
+        };
+        state = match wait {
+            None => self.ready.wait_while(state, short).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => self.ready.wait_timeout_while(state, wait, short).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        state.wanted = None;
+        state
+    }
+
+    /// Jobs that wait.
+    pub fn len(&self) -> usize {
+        self.lock().jobs.len()
     }
 
     /// Takes no more jobs; dropped ones tell their senders.

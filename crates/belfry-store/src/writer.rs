@@ -19,6 +19,8 @@ use crate::{
 
 /// How long after a failure the next try comes.
 const PROBE: Duration = Duration::from_secs(1);
+/// The longest wait for a batch to fill.
+const LINGER: Duration = Duration::from_micros(500);
 
 /// The only one who writes.
 pub(crate) struct WriterThread {
@@ -31,6 +33,10 @@ pub(crate) struct WriterThread {
     kept: VecDeque<Job>,
     /// It is down; when to try again.
     down: Option<(String, Instant)>,
+    /// How many jobs the next batch may well have: those who were answered by the last are likely to come back.
+    expected: usize,
+    /// How long it is worth to wait for them.
+    linger: Duration,
 }
 
 /// What came of one job of a batch.
@@ -69,7 +75,17 @@ impl WriterThread {
         memory: Memory,
         options: Options,
     ) -> Self {
-        Self { engine, queue, shared, memory, options, kept: VecDeque::new(), down: None }
+        Self {
+            engine,
+            queue,
+            shared,
+            memory,
+            options,
+            kept: VecDeque::new(),
+            down: None,
+            expected: 0,
+            linger: Duration::ZERO,
+        }
     }
 
     /// Works until the queue is closed.
@@ -77,7 +93,7 @@ impl WriterThread {
         let _gone = Gone(Arc::clone(&self.queue), Arc::clone(&self.shared));
         loop {
             let wait = self.down.as_ref().map(|(_, at)| at.saturating_duration_since(Instant::now()));
-            let (jobs, mode) = self.queue.take(wait);
+            let (jobs, mode) = self.queue.take(wait, self.linger, self.expected);
             if mode == Mode::Stopped {
                 break;
             }
@@ -143,7 +159,10 @@ impl WriterThread {
         let started = Instant::now();
         match attempt(&mut *self.engine, &mut self.memory, &self.options, &jobs, now) {
             Ok(batch) => {
-                self.shared.committed(started.elapsed());
+                let took = started.elapsed();
+                self.shared.committed(took);
+                self.linger = (took / 8).min(LINGER);
+                self.expected = jobs.len() + self.queue.len();
                 let done = publish(batch, &mut self.memory, &self.shared);
                 for (job, done) in jobs.into_iter().zip(done) {
                     self.answer(job, done);

@@ -11,7 +11,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let listener = server::bind("the address", &std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into())).await?;
+    let listener =
+        server::bind("the address", &std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into())).await?;
     // The form in which `belfry serve` says it.
     eprintln!("{}", serde_json::json!({"message": "serving", "events": listener.local_addr()?.to_string()}));
     // It serves until it is killed.

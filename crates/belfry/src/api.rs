@@ -63,7 +63,9 @@ impl Api {
                 Err(Problem::new(StatusCode::UNAUTHORIZED, "the bearer token is not the one in --api-token-file"))
             };
         }
-        let local = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|peer| peer.0.ip().is_loopback());
+        // An IPv4 peer of a socket for both comes as an IPv6 address.
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
+        let local = peer.is_some_and(|address| address.is_loopback());
         if !local {
             let message = match self.token {
                 Some(_) => "a bearer token is needed",
@@ -332,9 +334,8 @@ mod tests {
 
     #[test]
     fn parameters_say_what_is_wrong_with_them() {
-        let parameters = |name: &str, value: &str| -> ListParameters {
-            serde_json::from_value(json!({name: value})).unwrap()
-        };
+        let parameters =
+            |name: &str, value: &str| -> ListParameters { serde_json::from_value(json!({name: value})).unwrap() };
         for (name, value, expected) in [
             ("state", "lost", "state: \"lost\" is none of pending, delivered, superseded, dead"),
             ("provider", "slack", "provider: \"slack\" is not NAMESPACE/NAME"),

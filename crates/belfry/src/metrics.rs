@@ -200,8 +200,7 @@ impl Metrics {
         gauges.oldest.clear();
         gauges.down.clear();
         for backlog in &readings.backlogs {
-            let labels =
-                ProviderLabels { namespace: backlog.namespace.clone(), provider: backlog.provider.clone() };
+            let labels = ProviderLabels { namespace: backlog.namespace.clone(), provider: backlog.provider.clone() };
             gauges.pending.get_or_create(&labels).set(clamp(backlog.pending));
             gauges.oldest.get_or_create(&labels).set(backlog.oldest.as_secs_f64());
             gauges.down.get_or_create(&labels).set(i64::from(backlog.down));
@@ -266,8 +265,7 @@ impl HttpMetrics {
 
     /// Notes that a request is being worked on, until [`Observed::finish`] or the end of the value.
     pub fn start(&self) -> Observed<'_> {
-        let inflight =
-            self.inflight.get_or_create(&HandlerLabels { service: "", handler: self.handler }).clone();
+        let inflight = self.inflight.get_or_create(&HandlerLabels { service: "", handler: self.handler }).clone();
         inflight.inc();
         Observed { metrics: self, inflight }
     }

@@ -142,7 +142,11 @@ impl Server {
                 environment
             }
             Source::Cluster(settings) => {
-                let cluster = Arc::new(belfry_cluster::connect(&settings).await.context("no cluster to run from")?);
+                let cluster = Arc::new(
+                    belfry_cluster::connect(&settings)
+                        .await
+                        .context("nothing to run from: give --config DIR, or a cluster")?,
+                );
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(source::follow(cluster.clone(), configuration, store, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
@@ -262,8 +266,9 @@ fn usable_folder(folder: &Path) -> anyhow::Result<(PathBuf, bool)> {
         return Ok((folder.to_owned(), false));
     }
     let temporary = std::env::temp_dir().join("belfry");
-    std::fs::create_dir_all(&temporary)
-        .with_context(|| format!("--data: can't write to {} ({error}), nor to {}", folder.display(), temporary.display()))?;
+    std::fs::create_dir_all(&temporary).with_context(|| {
+        format!("--data: can't write to {} ({error}), nor to {}", folder.display(), temporary.display())
+    })?;
     tracing::error!(
         %error,
         "--data: can't write to {}: events are kept in {} and ARE LOST WHEN THAT FOLDER IS",

@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::Future,
-
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -184,9 +183,15 @@ pub fn empty(status: StatusCode) -> Response<Body> {
 /// When the address doesn't parse or can't be had; the message names both flag and address.
 pub async fn bind(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
     use anyhow::Context as _;
-    // Go accepts ":9090" for every interface; so does everything that configures the peer.
-    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    TcpListener::bind(&full).await.with_context(|| format!("{flag}: can't listen on {address}"))
+    let bound = match address.strip_prefix(':') {
+        // As Go has it: every interface, IPv6 and IPv4 alike where there is IPv6.
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+        },
+        None => TcpListener::bind(address).await,
+    };
+    bound.with_context(|| format!("{flag}: can't listen on {address}"))
 }
 
 /// The connections of one listener, so that the one that has waited longest for its peer can make room.

@@ -93,7 +93,12 @@ impl Directories {
 }
 
 /// Follows a cluster's configuration and objects until `stop`.
-pub async fn follow(cluster: Arc<Cluster>, configuration: Arc<Configuration>, store: Store, mut stop: watch::Receiver<bool>) {
+pub async fn follow(
+    cluster: Arc<Cluster>,
+    configuration: Arc<Configuration>,
+    store: Store,
+    mut stop: watch::Receiver<bool>,
+) {
     // Until the API server answers, what it said last counts.
     match store.saved_config().await {
         Ok(saved) if !saved.is_empty() => {

@@ -128,7 +128,10 @@ async fn from_a_controllers_post_to_a_destination_through_every_outage() {
     assert_eq!(warning["involvedObject"]["kind"], "Alert");
     let message = warning["message"].as_str().unwrap();
     assert!(message.starts_with("failed to send notification for Kustomization/flux-system/app: "), "{message}");
-    assert!(message.contains("401") && !message.contains("stale-token") && !message.contains("secret-path"), "{message}");
+    assert!(
+        message.contains("401") && !message.contains("stale-token") && !message.contains("secret-path"),
+        "{message}"
+    );
     sink.default_answer(Answer::Status(204));
     sink.forget();
     cluster.apply_yaml(&manifests(&sink.url("/secret-path-of-the-hook"), "fresh-token-value")).await.unwrap();
@@ -178,7 +181,8 @@ async fn labels_select_through_the_object_index() {
     }
     cluster.apply_path(shared).await.unwrap();
     let sink = Sink::start().unwrap();
-    let labelled = manifests(&sink.url("/"), "x").replace("name: '*', namespace: '*'", "name: '*', matchLabels: {team: web}");
+    let labelled =
+        manifests(&sink.url("/"), "x").replace("name: '*', namespace: '*'", "name: '*', matchLabels: {team: web}");
     cluster.apply_yaml(&labelled).await.unwrap();
     for (name, team) in [("shop", "web"), ("ledger", "books")] {
         let object = json!({

@@ -83,7 +83,8 @@ async fn deliveries_are_listed_shown_and_redelivered() {
     let list = belfry(&[&["deliveries", "--state", "dead"][..], &api].concat()).await;
     let out = text(&list.stdout);
     assert!(out.starts_with("ID ") && out.contains(&id) && out.contains("not like this"), "{out}");
-    let none = belfry(&[&["deliveries", "--state", "pending", "--object", "Kustomization/*/app"][..], &api].concat()).await;
+    let none =
+        belfry(&[&["deliveries", "--state", "pending", "--object", "Kustomization/*/app"][..], &api].concat()).await;
     assert_eq!(text(&none.stdout), "no deliveries\n");
     let one = belfry(&[&["deliveries", &id][..], &api].concat()).await;
     assert!(text(&one.stdout).contains("\"attemptLog\""), "{}", text(&one.stdout));
@@ -123,10 +124,19 @@ async fn flags_say_what_is_wrong_with_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     for (arguments, expected) in [
-        (&["serve", "--config", path, "--feature-gates", "Telepathy=true"][..], "there is no feature gate \"Telepathy\""),
+        (
+            &["serve", "--config", path, "--feature-gates", "Telepathy=true"][..],
+            "there is no feature gate \"Telepathy\"",
+        ),
         (&["serve", "--config", path, "--rate-limit-interval", "5 minutes"], "--rate-limit-interval"),
-        (&["serve", "--config", path, "--data", path, "--events-addr", "nonsense"], "--events-addr: can't listen on nonsense"),
-        (&["serve", "--config", path, "--data", path, "--events-addr", "127.0.0.1:0", "--api-addr", "0.0.0.0:0"], "--api-token-file"),
+        (
+            &["serve", "--config", path, "--data", path, "--events-addr", "nonsense"],
+            "--events-addr: can't listen on nonsense",
+        ),
+        (
+            &["serve", "--config", path, "--data", path, "--events-addr", "127.0.0.1:0", "--api-addr", "0.0.0.0:0"],
+            "--api-token-file",
+        ),
     ] {
         let output = belfry(arguments).await;
         assert!(!output.status.success());

@@ -97,8 +97,7 @@ kind: Provider
 metadata: {name: signed, namespace: flux-system}
 spec: {type: generic-hmac, secretRef: {name: signed}}
 ---
-"
-        + &alert("signed");
+" + &alert("signed");
     let belfry = Belfry::start(&manifests, &[]).await;
     belfry.accept(&event("app", "error", "it failed")).await;
     let reason = async |provider: &str, expected: &str| {

@@ -30,7 +30,9 @@ impl Drop for SmallDisk {
 async fn a_full_disk_refuses_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(folder.path().join("disk")) else {
-        println!("SKIPPED: a_full_disk_refuses_and_recovers, because a small file system can't be mounted here (needs root)");
+        println!(
+            "SKIPPED: a_full_disk_refuses_and_recovers, because a small file system can't be mounted here (needs root)"
+        );
         return;
     };
     let sink = Sink::start().unwrap();

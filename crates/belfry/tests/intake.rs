@@ -99,7 +99,8 @@ async fn both_forms_of_metadata_reach_the_destination_alike() {
     prefixed["metadata"]["event.toolkit.fluxcd.io/team"] = json!("web");
     prefixed["metadata"]["kustomize.toolkit.fluxcd.io/token"] = json!("internal");
     let mut stripped = event("hop-b", "info", "passed on");
-    stripped["metadata"] = json!({"revision": prefixed["metadata"]["kustomize.toolkit.fluxcd.io/revision"], "team": "web"});
+    stripped["metadata"] =
+        json!({"revision": prefixed["metadata"]["kustomize.toolkit.fluxcd.io/revision"], "team": "web"});
     belfry.accept(&prefixed).await;
     let answer = client().post(&belfry.events).header("Gotk-Component", "c").json(&stripped).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 202);
@@ -115,10 +116,8 @@ async fn headers_are_bounded() {
     let address = belfry.events.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let exchange = async |header: usize| {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Large: {}\r\n\r\n{{}}",
-            "x".repeat(header)
-        );
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX-Large: {}\r\n\r\n{{}}", "x".repeat(header));
         // The server may answer, and close, before it has read all of it.
         let _ = stream.write_all(request.as_bytes()).await;
         let mut answer = [0; 12];
@@ -138,7 +137,11 @@ async fn slow_clients_hold_nobody_up() {
     let mut stuck = Vec::new();
     for i in 0..2200 {
         let Ok(mut stream) = TcpStream::connect(&address).await else { break };
-        let start: &[u8] = if i % 2 == 0 { b"POST / HTTP/1.1\r\nHost:" } else { b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" };
+        let start: &[u8] = if i % 2 == 0 {
+            b"POST / HTTP/1.1\r\nHost:"
+        } else {
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+        };
         let _ = stream.write_all(start).await;
         stuck.push(stream);
     }

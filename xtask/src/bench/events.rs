@@ -108,7 +108,9 @@ impl Request {
 fn cut(event: &str) -> (Vec<u8>, Vec<(usize, Slot)>) {
     let (mut bytes, mut slots, mut rest) = (Vec::new(), Vec::new(), event);
     while let Some(at) = rest.find('<') {
-        let Some((placeholder, slot)) = Slot::ALL.into_iter().find(|(name, _)| rest[at..].starts_with(name)) else { break };
+        let Some((placeholder, slot)) = Slot::ALL.into_iter().find(|(name, _)| rest[at..].starts_with(name)) else {
+            break;
+        };
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
         slots.push((bytes.len(), slot));
         bytes.extend_from_slice(slot.fill(0).as_bytes());

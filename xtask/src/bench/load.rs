@@ -95,7 +95,8 @@ async fn all(load: &Load, tally: Option<&Arc<Tally>>) -> anyhow::Result<Posted> 
     let start = Instant::now();
     let mut connections = JoinSet::new();
     for _ in 0..load.connections {
-        let turns = Turns { next: next.clone(), end: load.numbers.end, first: load.numbers.start, rate: load.rate, start };
+        let turns =
+            Turns { next: next.clone(), end: load.numbers.end, first: load.numbers.start, rate: load.rate, start };
         connections.spawn(connection(load.to, Request::new(load.about, load.to), turns, tally.cloned()));
     }
     let mut posted = Posted::default();
@@ -122,7 +123,8 @@ impl Turns {
             return None;
         }
         if let Some(rate) = self.rate {
-            let at = self.start + Duration::from_secs(number - self.first) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+            let at =
+                self.start + Duration::from_secs(number - self.first) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
             tokio::time::sleep_until(at.into()).await;
         }
         Some(number)
@@ -207,7 +209,8 @@ pub fn end_of_head(buffer: &[u8]) -> Option<usize> {
 pub fn content_length(head: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"content-length:";
     let lines = head.split(|byte| *byte == b'\n');
-    let line = lines.into_iter().find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
+    let line =
+        lines.into_iter().find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
     std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
 }
 
@@ -217,7 +220,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_one_by_one() {
-        let two = b"HTTP/1.1 202 Accepted\r\nContent-length: 3\r\nX: y\r\n\r\nabcHTTP/1.1 429 Too Many Requests\r\n\r\n";
+        let two =
+            b"HTTP/1.1 202 Accepted\r\nContent-length: 3\r\nX: y\r\n\r\nabcHTTP/1.1 429 Too Many Requests\r\n\r\n";
         for cut in 0..51 {
             assert_eq!(answer(&two[..cut]).unwrap(), None, "{cut}");
         }

@@ -107,7 +107,11 @@ impl Bench {
         let root = crate::root();
         if cfg!(debug_assertions) {
             // A load generator that isn't optimised measures itself.
-            return cargo(&root, &["run", "--release", "--quiet", "--package", "xtask", "--"], std::env::args().skip(1));
+            return cargo(
+                &root,
+                &["run", "--release", "--quiet", "--package", "xtask", "--"],
+                std::env::args().skip(1),
+            );
         }
         let folder = root.join("target/bench");
         fs::create_dir_all(&folder).with_context(|| format!("can't write to {}", folder.display()))?;
@@ -124,7 +128,8 @@ impl Bench {
         let mut report = Report::default();
         self.measure(&bed, &mut report)?;
         let scale = self.scale();
-        let bytes = events::Request::new(events::About::Kustomizations, SocketAddr::from(([127, 0, 0, 1], 0))).body_len();
+        let bytes =
+            events::Request::new(events::About::Kustomizations, SocketAddr::from(([127, 0, 0, 1], 0))).body_len();
         writeln!(
             std::io::stdout(),
             "{}\n{} rounds; {} events of {bytes} bytes about {} objects in each run\n\n{}",

@@ -114,7 +114,8 @@ impl Server {
     /// # Errors
     /// When it doesn't run.
     pub fn memory(&self) -> anyhow::Result<Memory> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("the server doesn't run")?;
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("the server doesn't run")?;
         let field = |name: &str| -> anyhow::Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no figure for memory")?;
             Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)

@@ -65,7 +65,11 @@ pub fn starts(bed: &Bed, scale: &Scale, rounds: usize, report: &mut Report) -> a
         let server = Server::belfry(&bed.belfry, &config, &full)?;
         report.add(START, "full store, after SIGTERM", "ms", millis(server.ready()?), Target::Most(1000.0));
         // What a log is like that a crash left behind.
-        post(&server, scale.stored + round as u64 * 1000..scale.stored + (round as u64 + 1) * 1000, About::HelmReleases)?;
+        post(
+            &server,
+            scale.stored + round as u64 * 1000..scale.stored + (round as u64 + 1) * 1000,
+            About::HelmReleases,
+        )?;
         if round + 1 == rounds {
             sink.tally.set_answer(Answer::NoContent);
             let missing = sink.tally.wait_for(scale.waiting, Duration::from_secs(120));

@@ -77,17 +77,30 @@ fn tell_intake(report: &mut Report, discard: &Run, one: &Run, idle: &Run) {
     report.add(INTAKE, "answer max", "ms", one.latency[2], None);
     report.add(INTAKE, "the same server, discarding", "events/s", discard.accepted, None);
     report.add(INTAKE, "discarding: answer p99", "ms", discard.latency[1], None);
-    report.add(INTAKE, "share of what discarding reaches", "%", 100.0 * one.accepted / discard.accepted, Target::Least(25.0));
+    report.add(
+        INTAKE,
+        "share of what discarding reaches",
+        "%",
+        100.0 * one.accepted / discard.accepted,
+        Target::Least(25.0),
+    );
     const IDLE: &str = "The same, and 1,000 Alerts that select nothing";
     report.add(IDLE, "accepted", "events/s", idle.accepted, None);
     report.add(IDLE, "answer p99", "ms", idle.latency[1], None);
-    report.add(IDLE, "more CPU per event than without them", "%", 100.0 * (idle.cpu / one.cpu - 1.0), Target::Most(10.0));
+    report.add(
+        IDLE,
+        "more CPU per event than without them",
+        "%",
+        100.0 * (idle.cpu / one.cpu - 1.0),
+        Target::Most(10.0),
+    );
 }
 
 fn tell_delivery(report: &mut Report, one: &Run, empty: &Run) {
     const EVENT: &str = "From event to delivery";
     report.add(EVENT, "server CPU per event", "ms", one.cpu, Target::Most(0.28));
-    let sinks = [("Delivery to one sink that answers 204", one), ("Delivery to one sink that answers 200, empty", empty)];
+    let sinks =
+        [("Delivery to one sink that answers 204", one), ("Delivery to one sink that answers 200, empty", empty)];
     for (part, run) in sinks {
         report.add(part, "delivered", "events/s", run.delivered, Target::Least(6_000.0));
         report.add(part, "not delivered", "events", run.missing, Target::Most(0.0));
@@ -113,8 +126,13 @@ fn run(bed: &Bed, case: Case, events: u64, report: &mut Report) -> anyhow::Resul
     };
     let before = server.cpu()?;
     let start = Instant::now();
-    let load =
-        Load { to: server.events, connections: CONNECTIONS, numbers: 0..events, about: About::Kustomizations, rate: None };
+    let load = Load {
+        to: server.events,
+        connections: CONNECTIONS,
+        numbers: 0..events,
+        about: About::Kustomizations,
+        rate: None,
+    };
     let posted = drive(&load, None)?;
     let others = posted.others();
     if !others.is_empty() {

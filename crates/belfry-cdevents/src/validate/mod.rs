@@ -8,6 +8,7 @@
 mod error;
 mod walk;
 
+pub(crate) use error::quoted;
 pub use error::{Invalid, Problem};
 use serde_json::{Map, Value};
 

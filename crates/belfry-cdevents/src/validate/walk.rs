@@ -2,11 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    Checks, Invalid, Problem,
-    error::quoted,
-    is_custom_data_of,
-};
+use super::{Checks, Invalid, Problem, error::quoted, is_custom_data_of};
 use crate::{
     Spec,
     format::{self, Format},
@@ -91,7 +87,9 @@ impl Walk {
             Kind::Artifact { filled } => self.artifact(value, filled),
             Kind::OneOf(allowed) => self.one_of(value, allowed),
             Kind::Texts => self.texts(value),
-            Kind::Object(members) => self.object(value, members),
+            Kind::Context => self.context(value),
+            Kind::Subject => self.subject(value),
+            Kind::Object(members) => self.members(self.as_object(value)?, &[members]),
             Kind::Open(members) => self.known(self.as_object(value)?, &[members]),
             Kind::LinkEnd { required } => self.link_end(value, required),
             Kind::Links => self.links(value),
@@ -155,19 +153,16 @@ impl Walk {
         Ok(())
     }
 
-    /// `context` and `subject` have a `source` of their own, which depends on what the event is about.
-    fn object(self, value: &Value, members: &'static [Field]) -> Checked {
-        let object = self.as_object(value)?;
-        let source = self.rules.source();
-        if members.as_ptr() == table::CONTEXT.as_ptr() {
-            return self.members(object, &[members, &source[..1]]);
-        }
-        if members.as_ptr() == table::SUBJECT.as_ptr() {
-            let keeps_type = self.rules.event.is_some_and(|(_, event)| event.keeps_type);
-            let kept: &[Field] = if keeps_type { table::KEPT_TYPE } else { &[] };
-            return self.members(object, &[members, &source[1..], kept]);
-        }
-        self.members(object, &[members])
+    /// The context's `source` depends on what the event is about.
+    fn context(self, value: &Value) -> Checked {
+        self.members(self.as_object(value)?, &[table::CONTEXT, self.rules.sources().0])
+    }
+
+    /// The subject's `source` depends on what it is, as does whether its `type` is tolerated.
+    fn subject(self, value: &Value) -> Checked {
+        let keeps_type = self.rules.event.is_some_and(|(_, event)| event.keeps_type);
+        let kept = if keeps_type { table::KEPT_TYPE } else { &[] };
+        self.members(self.as_object(value)?, &[table::SUBJECT, self.rules.sources().1, kept])
     }
 
     fn links(self, value: &Value) -> Checked {

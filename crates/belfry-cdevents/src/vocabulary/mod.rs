@@ -51,8 +51,8 @@ impl Spec {
 pub struct Subject {
     /// Its name as `subject.type` spells it; a type string has it in lower case.
     pub name: &'static str,
-    /// What its events' `source` members must look like: the schemas of the testing subjects ask for nothing.
-    pub source: &'static [Field],
+    /// What `source` must be in the context and in the subject: the schemas of the testing subjects ask for little.
+    pub sources: (&'static [Field], &'static [Field]),
     /// Its events.
     pub events: &'static [EventType],
 }
@@ -124,6 +124,10 @@ pub enum Kind {
         /// `contextId` must be there before 0.6.
         required: bool,
     },
+    /// `context`.
+    Context,
+    /// `subject`.
+    Subject,
     /// `context.links`.
     Links,
     /// `context.type`: what selected the rules.
@@ -148,9 +152,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The members of `context` and `subject` that differ between subjects: their `source`.
-    pub(crate) fn source(&self) -> &'static [Field] {
-        self.event.map_or(table::SOURCE, |(subject, _)| subject.source)
+    /// The `source` of the context, and that of the subject.
+    pub(crate) fn sources(&self) -> (&'static [Field], &'static [Field]) {
+        self.event.map_or(table::SOURCES, |(subject, _)| subject.sources)
     }
 
     /// Whether the subject is an artifact.
@@ -227,7 +231,8 @@ pub fn is_custom(event_type: &str) -> bool {
     let Some(rest) = event_type.strip_prefix(CUSTOM) else { return false };
     let parts: Vec<&str> = rest.splitn(6, '.').collect();
     let [name, predicate, version @ ..] = parts.as_slice() else { return false };
-    let digits = version.len() == 3 && version.iter().all(|part| part.len() == 1 && part.as_bytes()[0].is_ascii_digit());
+    let digits =
+        version.len() == 3 && version.iter().all(|part| part.len() == 1 && part.as_bytes()[0].is_ascii_digit());
     digits && is_custom_subject(name) && is_word(predicate, u8::is_ascii_alphabetic)
 }
 

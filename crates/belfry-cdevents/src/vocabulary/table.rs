@@ -33,8 +33,7 @@ const TEST_CASE: Kind = Kind::Object(&[
     may("type", TEST_TYPE),
     may("uri", URI),
 ]);
-const TEST_SUITE: Kind =
-    Kind::Object(&[must("id", Filled), may("version", Text), may("name", Text), may("uri", URI)]);
+const TEST_SUITE: Kind = Kind::Object(&[must("id", Filled), may("version", Text), may("name", Text), may("uri", URI)]);
 const QUEUED_TEST_SUITE: Kind = Kind::Object(&[
     must("id", Filled),
     may("version", Text),
@@ -45,8 +44,8 @@ const QUEUED_TEST_SUITE: Kind = Kind::Object(&[
 
 /// A document.
 pub const DOCUMENT: &[Field] = &[
-    must("context", Kind::Object(CONTEXT)),
-    must("subject", Kind::Object(SUBJECT)),
+    must("context", Kind::Context),
+    must("subject", Kind::Subject),
     may("customData", Kind::CustomData),
     may("customDataContentType", Text),
 ];
@@ -71,8 +70,8 @@ pub const SUBJECT: &[Field] =
 pub const KEPT_TYPE: &[Field] = &[may("type", Kind::SubjectType).since(Spec::V0_5)];
 
 /// `context.source`, then `subject.source`.
-pub const SOURCE: &[Field] = &[must("source", REFERENCE_URI), may("source", REFERENCE_URI)];
-const LOOSE_SOURCE: &[Field] = &[must("source", Filled), may("source", Text)];
+pub const SOURCES: (&[Field], &[Field]) = (&[must("source", REFERENCE_URI)], &[may("source", REFERENCE_URI)]);
+const LOOSE_SOURCES: (&[Field], &[Field]) = (&[must("source", Filled)], &[may("source", Text)]);
 
 const TAGS: Field = may("tags", Kind::Open(&[]));
 
@@ -100,12 +99,8 @@ const IN_REPOSITORY: &[Field] = &[may("repository", REFERENCE)];
 const IN_ENVIRONMENT: &[Field] = &[may("environment", REFERENCE)];
 const DEPLOYMENT: &[Field] = &[must("environment", REFERENCE), must("artifactId", ARTIFACT)];
 const A_REPOSITORY: &[Field] = &[may("name", Text), may("owner", Text), OLD_URL, NEW_URI, OLD_VIEW, NEW_VIEW];
-const AN_INCIDENT: &[Field] = &[
-    may("description", Text),
-    must("environment", REFERENCE),
-    may("service", REFERENCE),
-    may("artifactId", ARTIFACT),
-];
+const AN_INCIDENT: &[Field] =
+    &[may("description", Text), must("environment", REFERENCE), may("service", REFERENCE), may("artifactId", ARTIFACT)];
 const A_WAITING_CASE: &[Field] = &[
     may("trigger", TRIGGER),
     must("environment", REFERENCE),
@@ -148,11 +143,7 @@ pub const SUBJECTS: &[Subject] = &[
             event(
                 "started",
                 RUN,
-                &[
-                    must("pipelineName", Text),
-                    must("url", Text).until(Spec::V0_4),
-                    must("uri", URI).since(Spec::V0_5),
-                ],
+                &[must("pipelineName", Text), must("url", Text).until(Spec::V0_4), must("uri", URI).since(Spec::V0_5)],
             ),
             event(
                 "finished",
@@ -373,11 +364,7 @@ pub const SUBJECTS: &[Subject] = &[
             event(
                 "created",
                 FROM_0_6,
-                &[
-                    must("approvalDetailsUrl", Filled),
-                    must("resourceTargetUrl", Filled),
-                    must("requestor", FILLED_URI),
-                ],
+                &[must("approvalDetailsUrl", Filled), must("resourceTargetUrl", Filled), must("requestor", FILLED_URI)],
             ),
             event(
                 "updated",
@@ -405,18 +392,14 @@ pub const SUBJECTS: &[Subject] = &[
 ];
 
 const fn subject(name: &'static str, events: &'static [EventType]) -> Subject {
-    Subject { name, source: SOURCE, events }
+    Subject { name, sources: SOURCES, events }
 }
 
 const fn test_subject(name: &'static str, events: &'static [EventType]) -> Subject {
-    Subject { name, source: LOOSE_SOURCE, events }
+    Subject { name, sources: LOOSE_SOURCES, events }
 }
 
-const fn event(
-    predicate: &'static str,
-    versions: [Option<&'static str>; 4],
-    content: &'static [Field],
-) -> EventType {
+const fn event(predicate: &'static str, versions: [Option<&'static str>; 4], content: &'static [Field]) -> EventType {
     EventType { predicate, versions, keeps_type: false, content }
 }
 

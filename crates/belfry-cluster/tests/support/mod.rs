@@ -53,11 +53,16 @@ async fn install(cluster: &testkit::Cluster) -> Result<bool> {
 /// The very file that users apply.
 pub async fn install_role(cluster: &testkit::Cluster) -> Result<()> {
     cluster.apply_yaml(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}")).await?;
-    cluster.apply_path(root().join("deploy/rbac.yaml")).await
+    cluster.apply_path(deploy().join("rbac.yaml")).await
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The folder that users install from.
+pub fn deploy() -> PathBuf {
+    root().join("deploy")
 }
 
 /// What lies beside the project.

@@ -160,7 +160,8 @@ impl Walk {
         } else if !schema.allowed.is_empty() && !schema.allowed.iter().any(|allowed| allowed == text) {
             self.refuse(format!("'{text}' is not supported, use one of {}", schema.allowed.join(", ")));
         } else if let Some((pattern, _)) = schema.pattern.as_ref().filter(|(_, regex)| !regex.is_match(text)) {
-            self.refuse(format!("'{text}' must match {pattern}"));
+            // Without the text: a proxy's address may hold a password.
+            self.refuse(format!("must match {pattern}"));
         }
     }
 }

@@ -111,7 +111,7 @@ impl Place {
         connection
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY")?;
         connection.query_row(&format!("PRAGMA wal_autocheckpoint = {BACKSTOP}"), [], |_| Ok(()))?;
-        connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
+        connection.query_row("PRAGMA journal_size_limit = 134217728", [], |_| Ok(()))?;
         for (step, migration) in MIGRATIONS.iter().enumerate().skip(done) {
             let transaction = connection.transaction()?;
             transaction.execute_batch(migration)?;

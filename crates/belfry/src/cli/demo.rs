@@ -53,13 +53,18 @@ struct Sink {
     chat_is_down: AtomicBool,
     taken: AtomicUsize,
     refused: AtomicUsize,
+    /// Messages that the record took since it was last asked.
+    recorded: AtomicUsize,
 }
 
 impl Demo {
     /// Runs the show.
     pub async fn run(self) -> anyhow::Result<()> {
         Logging { log_encoding: LogEncoding::Console, log_level: LogLevel::Error }.start();
-        let folder = self.data.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("belfry-demo-{}", std::process::id())));
+        let folder = self
+            .data
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("belfry-demo-{}", std::process::id())));
         let sink = Arc::new(Sink::default());
         let (_stop, stopping) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.context("can't listen on this machine")?;
@@ -99,23 +104,30 @@ impl Demo {
         say(&format!("\n1. {} recorded Flux events are posted, one after the other:\n", before.len()))?;
         let mut tally = Tally::default();
         post(&to, before, &mut tally).await?;
-        settle(server.store(), 0).await?;
+        settle(server.store()).await?;
+        sink.say_recorded()?;
 
-        say(&format!("\n2. The chat goes down for {} s (503 to everything); {} more events:\n", OUTAGE.as_secs(), during.len()))?;
+        say(&format!(
+            "\n2. The chat goes down for {} s (503 to everything); {} more events:\n",
+            OUTAGE.as_secs(),
+            during.len()
+        ))?;
         sink.chat_is_down.store(true, Ordering::Relaxed);
         post(&to, during, &mut tally).await?;
         tokio::time::sleep(OUTAGE).await;
+        sink.say_recorded()?;
         let waiting = pending(server.store()).await?;
         say(&format!(
             "\n3. {} attempts were refused; {waiting} deliveries wait in the store. The record missed nothing. The chat comes back:\n",
             sink.refused.load(Ordering::Relaxed)
         ))?;
         sink.chat_is_down.store(false, Ordering::Relaxed);
-        settle(server.store(), 0).await?;
+        settle(server.store()).await?;
 
         say(&format!("\n4. The last {} events:\n", after.len()))?;
         post(&to, after, &mut tally).await?;
-        settle(server.store(), 0).await?;
+        settle(server.store()).await?;
+        sink.say_recorded()?;
         say(&format!(
             "\n{} events accepted, {} of them known already (repeats); {} messages arrived, none was lost.",
             tally.accepted,
@@ -160,10 +172,10 @@ async fn post(to: &str, events: &[Value], tally: &mut Tally) -> anyhow::Result<(
     Ok(())
 }
 
-/// Waits until no more than this many deliveries are pending.
-async fn settle(store: &Store, left: usize) -> anyhow::Result<()> {
+/// Waits until nothing is pending.
+async fn settle(store: &Store) -> anyhow::Result<()> {
     for _ in 0..600 {
-        if pending(store).await? <= left {
+        if pending(store).await? == 0 {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -181,6 +193,10 @@ fn say(text: &str) -> anyhow::Result<()> {
 }
 
 impl Sink {
+    fn say_recorded(&self) -> anyhow::Result<()> {
+        say(&format!("   record · {} events", self.recorded.swap(0, Ordering::Relaxed)))
+    }
+
     fn take(&self, request: &WholeRequest) -> Response<Body> {
         let chat = request.uri().path() == "/slack";
         if chat && self.chat_is_down.load(Ordering::Relaxed) {
@@ -191,14 +207,13 @@ impl Sink {
         self.taken.fetch_add(1, Ordering::Relaxed);
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let line = if chat {
+        if chat {
             let mark = if text("/attachments/0/color") == "danger" { "🔴" } else { "🟢" };
-            format!("   chat   {mark} {}: {}", text("/attachments/0/author_name"), first_line(&text("/attachments/0/text")))
+            let (about, message) = (text("/attachments/0/author_name"), text("/attachments/0/text"));
+            let _ = say(&format!("   chat   {mark} {about}: {}", first_line(&message)));
         } else {
-            let object = ["kind", "namespace", "name"].map(|field| text(&format!("/involvedObject/{field}"))).join("/");
-            format!("   record · {object} {} {}", text("/reason"), text("/metadata/revision"))
-        };
-        let _ = say(&line);
+            self.recorded.fetch_add(1, Ordering::Relaxed);
+        }
         empty(StatusCode::NO_CONTENT)
     }
 }

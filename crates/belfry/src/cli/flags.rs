@@ -14,8 +14,8 @@ pub struct ServeFlags {
     /// Directory of manifests to run from, instead of a cluster; may be given more than once
     #[arg(long, value_name = "DIR")]
     config: Vec<PathBuf>,
-    /// Kubeconfig of the cluster to run from (default inside a cluster: the pod's own service account)
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    /// Kubeconfig of the cluster to run from (default: $KUBECONFIG, then the pod's own ServiceAccount, then ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig
     #[arg(long, value_name = "NAME")]
@@ -184,7 +184,9 @@ impl Logging {
     pub fn start(&self) {
         let level = format!("{:?}", self.log_level).to_lowercase();
         // The libraries below speak only when something is wrong with them.
-        let filter = EnvFilter::new(format!("warn,belfry={level},belfry_store={level},belfry_cluster={level},belfry_http={level},belfry_notify={level}"));
+        let filter = EnvFilter::new(format!(
+            "warn,belfry={level},belfry_store={level},belfry_cluster={level},belfry_http={level},belfry_notify={level}"
+        ));
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let result = match self.log_encoding {
             LogEncoding::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
@@ -213,7 +215,8 @@ impl FromStr for FeatureGates {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut gates = BTreeMap::new();
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-            let (gate, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not GATE=true or GATE=false"))?;
+            let (gate, value) =
+                pair.split_once('=').ok_or_else(|| format!("{pair:?} is not GATE=true or GATE=false"))?;
             if !Self::KNOWN.contains(&gate) {
                 return Err(format!("there is no feature gate {gate:?}; there are {}", Self::KNOWN.join(", ")));
             }

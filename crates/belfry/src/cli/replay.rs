@@ -97,7 +97,9 @@ pub async fn post(client: &reqwest::Client, to: &str, event: &Value, tally: &mut
                 tracing::warn!(%status, "an event was refused");
                 tally.refused += 1;
             }
-            Err(error) if pause > Duration::from_secs(8) => return Err(error).with_context(|| format!("can't reach {to}")),
+            Err(error) if pause > Duration::from_secs(8) => {
+                return Err(error).with_context(|| format!("can't reach {to}"));
+            }
             Err(_) => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;

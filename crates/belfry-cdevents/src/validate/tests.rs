@@ -1,0 +1,4 @@
+//! The table against the official schemas, and what each mode says of a document.
+
+mod oracle;
+mod verdicts;

@@ -163,6 +163,11 @@ pub struct AlertSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub summary: Option<String>,
+    /// MaxAge is how old an event may get before it is no longer worth delivering, unless it is the newest of its
+    /// object. Defaults to 1h for chats, 24h for incidents and metrics, 72h for everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub max_age: Option<String>,
     /// Suspend tells the controller to skip new events for this Alert; what already waits is held.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,

@@ -68,8 +68,11 @@ fn normal(schema: &mut Value) {
     properties.into_iter().flat_map(|properties| properties.values_mut()).for_each(normal);
 }
 
-/// Fields and values that ours have and the peer's lack, or the other way round, each with the reason. None yet.
-const ALLOWED_DIFFERENCES: &[&str] = &[];
+/// Fields that ours have and the peer's lack.
+fn is_allowed(difference: &str) -> bool {
+    // Belfry keeps trying for hours: how long is worth it is the Alert's to say.
+    difference.starts_with("/properties/spec/properties/maxAge: ")
+}
 
 #[test]
 fn the_stored_version_is_the_peers() {
@@ -88,7 +91,8 @@ fn the_stored_version_is_the_peers() {
         };
         let mut differences = Vec::new();
         compare("", &schema(our_version), &schema(their_version), &mut differences);
-        assert_eq!(differences, ALLOWED_DIFFERENCES, "{}", name(&ours));
+        differences.retain(|difference| !is_allowed(difference));
+        assert_eq!(differences, [""; 0], "{}", name(&ours));
 
         for field in ["additionalPrinterColumns", "served", "storage", "subresources"] {
             assert_eq!(our_version[field], their_version[field], "{field}");

@@ -61,7 +61,7 @@ impl Configuration {
         for finding in findings {
             let Some(problem) = &finding.problem else { continue };
             refused += usize::from(problem.refused);
-            let line = finding_line(finding, problem);
+            let line = finding.to_string();
             if !told.contains(&line) {
                 if problem.refused {
                     tracing::error!(reason = problem.reason, "configuration refused: {line}");
@@ -110,21 +110,4 @@ impl Configuration {
     pub fn update_index(&self, change: impl FnOnce(&mut ObjectIndex)) {
         change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
     }
-}
-
-/// One finding as one line: where, which object, which field, what.
-pub fn finding_line(finding: &Finding, problem: &config::Problem) -> String {
-    let mut line = String::new();
-    for part in [finding.origin.clone(), finding.object.as_ref().map(ToString::to_string).unwrap_or_default()] {
-        if !part.is_empty() {
-            line.push_str(&part);
-            line.push_str(": ");
-        }
-    }
-    if !problem.field.is_empty() {
-        line.push_str(&problem.field);
-        line.push_str(": ");
-    }
-    line.push_str(&problem.message);
-    line
 }

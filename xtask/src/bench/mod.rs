@@ -47,6 +47,9 @@ pub struct Bench {
     /// Folder with `belfry` and `examples/discard`, to measure another build than this tree's
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
+    /// Folder for the stores, to measure another disk than this tree's
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
 }
 
 /// What can be measured.
@@ -113,7 +116,7 @@ impl Bench {
                 std::env::args().skip(1),
             );
         }
-        let folder = root.join("target/bench");
+        let folder = self.folder.clone().unwrap_or_else(|| root.join("target/bench"));
         fs::create_dir_all(&folder).with_context(|| format!("can't write to {}", folder.display()))?;
         let binaries = match &self.binaries {
             Some(folder) => folder.clone(),

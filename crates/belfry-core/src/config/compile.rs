@@ -151,12 +151,16 @@ impl<'a> Compiler<'a> {
     ) -> Result<(), Problem> {
         let spec: AlertSpec = checked(ConfigKind::Alert, spec, entry)?;
         let before = self.last_good.alert(key);
+        let max_age = spec.max_age.as_deref().map(duration::parse).transpose();
+        let max_age =
+            max_age.map_err(|error| Problem::refusal("spec.maxAge", validate::INVALID, error.to_string()))?;
         let rule = AlertRule {
             key: Arc::new(key.clone()),
             uid: metadata.uid.as_str().into(),
             metadata: Arc::new(metadata),
             provider: Arc::new(ConfigKey::provider(&key.namespace, &spec.provider_ref.name)),
             inclusion: compiled(&spec.inclusion_list, before.map(|rule| &rule.inclusion)),
+            max_age,
             exclusion: compiled(&spec.exclusion_list, before.map(|rule| &rule.exclusion)),
             spec: Arc::new(spec),
         };

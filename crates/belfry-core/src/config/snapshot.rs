@@ -51,6 +51,8 @@ pub struct AlertRule {
     pub spec: Arc<AlertSpec>,
     /// The Provider it names, whether it exists or not.
     pub provider: Arc<ConfigKey>,
+    /// `spec.maxAge`.
+    pub max_age: Option<Duration>,
     /// `spec.inclusionList`.
     pub inclusion: Arc<Regexes>,
     /// `spec.exclusionList`.

@@ -121,9 +121,10 @@ impl SqliteReader {
             }
         }
         let limit = page_size(query.limit);
+        // Which ones first, then what they say: most of what is looked at isn't shown.
         let sql = format!(
-            "{DELIVERY}{index} CROSS JOIN event e ON e.seq = d.event LEFT JOIN lane l ON l.id = d.lane AND d.state = 0{}
-             ORDER BY d.id DESC LIMIT {}",
+            "{DELIVERY} CROSS JOIN event e ON e.seq = d.event LEFT JOIN lane l ON l.id = d.lane AND d.state = 0
+             WHERE d.id IN (SELECT d.id FROM delivery d{index}{} ORDER BY d.id DESC LIMIT {}) ORDER BY d.id DESC",
             filter.sql(),
             limit + 1
         );

@@ -6,10 +6,7 @@ use anyhow::{Context as _, bail};
 use belfry_core::config::{self, Finding, Options, Problem, Snapshot};
 use clap::Args;
 
-use crate::{
-    configuration::finding_line,
-    manifests::{self, Loaded},
-};
+use crate::manifests::{self, Loaded};
 
 /// Validate manifests, offline.
 #[derive(Debug, Args)]
@@ -48,7 +45,7 @@ impl Check {
             let Some(problem) = &finding.problem else { continue };
             let word = if problem.refused { "error" } else { "warning" };
             *(if problem.refused { &mut refused } else { &mut remarks }) += 1;
-            writeln!(out, "{word}: {} [{}]", finding_line(finding, problem), problem.reason)?;
+            writeln!(out, "{word}: {finding} [{}]", problem.reason)?;
         }
         writeln!(
             out,

@@ -71,7 +71,7 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
         _ => return Step::Held,
     };
     let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
-    let limit = belfry_notify::age_limit(kind).duration();
+    let limit = alert.max_age.unwrap_or_else(|| belfry_notify::age_limit(kind).duration());
     let head = Head { created: row.created, attempts: row.attempts, newest: row.newest };
     if let Some(Decision::Dead { reason }) = expired(head, limit, shared.now()) {
         shared.announce_failure(alert, row, &reason);

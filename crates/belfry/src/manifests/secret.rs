@@ -1,5 +1,6 @@
 //! Secrets out of manifests. Nothing that is said here of a Secret holds a value.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use belfry_core::secret::SecretData;
 use serde_json::{Map, Value};
 
@@ -55,37 +56,7 @@ fn map<'m>(manifest: &'m Value, field: &str, refuse: &mut dyn FnMut(String, &str
 
 /// Base64 as the API server takes it: the standard alphabet with padding; line breaks don't count.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut digits: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
-    if !digits.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = digits.iter().rev().take_while(|digit| **digit == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    digits.truncate(digits.len() - padding);
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits = 0u32;
-        for digit in group {
-            bits = bits << 6 | u32::from(value_of(*digit)?);
-        }
-        bits <<= 6 * (4 - group.len());
-        let [_, first, second, third] = bits.to_be_bytes();
-        bytes.extend_from_slice(&[first, second, third][..group.len() - 1]);
-    }
-    Some(bytes)
-}
-
-fn value_of(digit: u8) -> Option<u8> {
-    match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'a'..=b'z' => Some(digit - b'a' + 26),
-        b'0'..=b'9' => Some(digit - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    }
+    STANDARD.decode(text.replace(['\n', '\r'], "")).ok()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! The CustomResourceDefinitions of Provider and Alert, generated from their types: what a user reads in the types'
+//! The CustomResourceDefinitions of Provider, Alert and Receiver, generated from their types: what a user reads in the types'
 //! documentation, what the API server checks and what Belfry checks itself are one thing.
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::{AlertSpec, GROUP, ProviderSpec, STORAGE_VERSION};
+use crate::{AlertSpec, GROUP, ProviderSpec, ReceiverSpec, ReceiverStatus, STORAGE_VERSION};
 
 /// The CustomResourceDefinitions of every kind, in the order of their names.
 pub fn crds() -> Vec<Value> {
@@ -29,7 +29,7 @@ pub fn spec_schema<S: JsonSchema>() -> Value {
 /// field is one that may be absent, not one that may be null.
 fn structural(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
-    for word in ["title", "nullable", "$schema", "format"] {
+    for word in ["title", "nullable", "$schema"] {
         map.remove(word);
     }
     for word in ["anyOf", "oneOf"] {
@@ -72,9 +72,40 @@ fn merge(map: &mut Map<String, Value>, variants: Vec<Value>) {
     }
 }
 
+/// The CustomResourceDefinition of Receiver.
+pub fn receiver_crd() -> Value {
+    let mut schema = object_schema("Receiver", "receivers", &spec_schema::<ReceiverSpec>());
+    schema["properties"]["status"] = spec_schema::<ReceiverStatus>();
+    // Until it is written for the first time, what is there isn't observed.
+    schema["properties"]["status"]["default"] = json!({ "observedGeneration": -1 });
+    let ready = |field: &str| format!(".status.conditions[?(@.type==\"Ready\")].{field}");
+    let version = json!({
+        "name": "v1",
+        "served": true,
+        "storage": true,
+        "additionalPrinterColumns": [
+            { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+            { "name": "Ready", "type": "string", "jsonPath": ready("status") },
+            { "name": "Status", "type": "string", "jsonPath": ready("message") },
+        ],
+        "schema": { "openAPIV3Schema": schema },
+        "subresources": { "status": {} },
+    });
+    definition("Receiver", "receivers", vec![version])
+}
+
 fn crd(kind: &str, plural: &str, spec: &Value) -> Value {
-    let singular = kind.to_lowercase();
-    let schema = json!({
+    let schema = object_schema(kind, plural, spec);
+    // The stored one first, then from new to old.
+    let versions: Vec<Value> = [(STORAGE_VERSION, None), ("v1", None), old("v1beta2", kind), old("v1beta1", kind)]
+        .into_iter()
+        .map(|(name, warning)| version(name, warning, &schema))
+        .collect();
+    definition(kind, plural, versions)
+}
+
+fn object_schema(kind: &str, plural: &str, spec: &Value) -> Value {
+    json!({
         "description": format!("{kind} is the Schema for the {plural} API"),
         "type": "object",
         "properties": {
@@ -89,12 +120,11 @@ fn crd(kind: &str, plural: &str, spec: &Value) -> Value {
             "metadata": { "type": "object" },
             "spec": spec,
         },
-    });
-    // The stored one first, then from new to old.
-    let versions: Vec<Value> = [(STORAGE_VERSION, None), ("v1", None), old("v1beta2", kind), old("v1beta1", kind)]
-        .into_iter()
-        .map(|(name, warning)| version(name, warning, &schema))
-        .collect();
+    })
+}
+
+fn definition(kind: &str, plural: &str, versions: Vec<Value>) -> Value {
+    let singular = kind.to_lowercase();
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -112,7 +142,7 @@ fn crd(kind: &str, plural: &str, spec: &Value) -> Value {
                 "singular": singular,
             },
             "scope": "Namespaced",
-            // The versions have one schema, so that changing the apiVersion is all there is to convert.
+            // The versions of a kind have one schema, so that changing the apiVersion is all there is to convert.
             "conversion": { "strategy": "None" },
             "versions": versions,
         },

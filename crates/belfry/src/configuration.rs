@@ -21,7 +21,8 @@ pub struct Configuration {
     options: Options,
     snapshot: ArcSwap<Snapshot>,
     index: RwLock<ObjectIndex>,
-    loaded: AtomicBool,
+    compiled: AtomicBool,
+    indexed: AtomicBool,
     refused: AtomicUsize,
     told: Mutex<HashSet<String>>,
     version: watch::Sender<u64>,
@@ -34,7 +35,8 @@ impl Configuration {
             options,
             snapshot: ArcSwap::default(),
             index: RwLock::default(),
-            loaded: AtomicBool::new(false),
+            compiled: AtomicBool::new(false),
+            indexed: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             told: Mutex::default(),
             version: watch::Sender::new(0),
@@ -47,7 +49,7 @@ impl Configuration {
         let (snapshot, findings) = config::compile(documents, &self.snapshot.load(), &self.options);
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(snapshot.clone());
-        self.loaded.store(true, Ordering::Release);
+        self.compiled.store(true, Ordering::Release);
         self.tell(&findings);
         self.version.send_modify(|version| *version += 1);
         snapshot
@@ -75,9 +77,19 @@ impl Configuration {
         *told = still;
     }
 
-    /// A configuration, even an empty one, is in force.
+    /// A configuration, even an empty one, is in force, and the objects that it may select by labels are known.
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+        self.compiled.load(Ordering::Acquire) && self.is_indexed()
+    }
+
+    /// The object index is as complete as it gets.
+    pub fn is_indexed(&self) -> bool {
+        self.indexed.load(Ordering::Acquire)
+    }
+
+    /// The object index is as complete as it gets; events need not wait for it.
+    pub fn set_indexed(&self) {
+        self.indexed.store(true, Ordering::Release);
     }
 
     /// How many objects are not in force as written.
@@ -90,14 +102,9 @@ impl Configuration {
         self.snapshot.load_full()
     }
 
-    /// Changes with each configuration, and with [`Configuration::touch`].
+    /// Changes with each configuration.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
-    }
-
-    /// Something beside the documents changed, such as a Secret: what waits for it should be tried.
-    pub fn touch(&self) {
-        self.version.send_modify(|version| *version += 1);
     }
 
     /// The routes that an event may take.

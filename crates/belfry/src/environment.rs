@@ -61,7 +61,7 @@ impl Environment for Standalone {
 #[async_trait]
 impl Environment for belfry_cluster::Cluster {
     async fn secret(&self, namespace: &str, name: &str, fresh: bool) -> Result<Option<Arc<SecretData>>, String> {
-        Self::secret(self, namespace, name, fresh).await.map_err(|error| error.to_string())
+        Self::secret(self, namespace, name, fresh).await.map_err(|error| error.explain())
     }
 
     fn announce(&self, announcement: Announcement) {

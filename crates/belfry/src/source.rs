@@ -1,11 +1,7 @@
 //! The two suppliers of configuration. Both hand complete sets of documents to one [`Configuration`], and save what
 //! compiled, so that a start without the API server has something to go by.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use belfry_cluster::{Cluster, ObjectChange};
 use belfry_core::{
@@ -14,7 +10,7 @@ use belfry_core::{
 };
 use belfry_store::Store;
 use futures::StreamExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     configuration::Configuration,
@@ -25,6 +21,9 @@ use crate::{
 
 /// How often directories are looked at for changes. Polling, since a ConfigMap mount changes by swapping links.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long events wait, at the start, for the Flux objects whose labels may select them.
+const INDEX: Duration = Duration::from_secs(5);
 
 /// Puts documents in force and saves them.
 async fn apply(configuration: &Configuration, store: &Store, documents: &[Document]) {
@@ -62,6 +61,7 @@ impl Directories {
             *index = ObjectIndex::default();
             self.loaded.objects.iter().cloned().for_each(|object: IndexedObject| index.apply(object));
         });
+        configuration.set_indexed();
         apply(configuration, store, &self.loaded.documents).await;
         tracing::info!(
             documents = self.loaded.documents.len(),
@@ -110,16 +110,18 @@ pub async fn follow(
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "can't read the saved configuration"),
     }
-    let synced = Arc::new(Mutex::new(false));
-    let (index, flag) = (configuration.clone(), synced.clone());
+    let synced = Arc::new(Notify::new());
+    let (index, told) = (configuration.clone(), synced.clone());
     let _objects = cluster.watch_objects(move |change| match change {
-        ObjectChange::Synced => *flag.lock().unwrap_or_else(PoisonError::into_inner) = true,
+        ObjectChange::Synced => told.notify_one(),
         change => index.update_index(|index| apply_change(index, change)),
     });
     let _finalizers = cluster.release_finalizers();
     let mut documents = std::pin::pin!(cluster.config());
+    let mut indexed = std::pin::pin!(tokio::time::timeout(INDEX, synced.notified()));
     loop {
         tokio::select! {
+            _ = &mut indexed, if !configuration.is_indexed() => configuration.set_indexed(),
             Some(documents) = documents.next() => apply(&configuration, &store, &documents).await,
             () = stopped(&mut stop) => return,
         }

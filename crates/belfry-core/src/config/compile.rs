@@ -152,8 +152,7 @@ impl<'a> Compiler<'a> {
         let spec: AlertSpec = checked(ConfigKind::Alert, spec, entry)?;
         let before = self.last_good.alert(key);
         let max_age = spec.max_age.as_deref().map(duration::parse).transpose();
-        let max_age =
-            max_age.map_err(|error| Problem::refusal("spec.maxAge", validate::INVALID, error.to_string()))?;
+        let max_age = max_age.map_err(|error| Problem::refusal("spec.maxAge", validate::INVALID, error.to_string()))?;
         let rule = AlertRule {
             key: Arc::new(key.clone()),
             uid: metadata.uid.as_str().into(),

@@ -16,7 +16,7 @@ pub struct List {
     /// One delivery, with all its attempts
     #[arg(value_name = "ID")]
     id: Option<i64>,
-    /// Only those that are pending, delivered, skipped, superseded or dead
+    /// Only those that are pending, delivered, superseded or dead; a list with commas
     #[arg(long)]
     state: Option<String>,
     /// Only those to this Provider

@@ -21,8 +21,12 @@ use belfry_core::{
     limits,
     notification::Outcome,
 };
-use belfry_store::{DestId, Room, Row, Store};
-use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
+use belfry_store::{DestId, LaneId, Room, Row, Store};
+use tokio::{
+    sync::watch,
+    task::{self, JoinError, JoinSet},
+    time::MissedTickBehavior,
+};
 
 pub use notifiers::Notifiers;
 
@@ -160,8 +164,9 @@ impl Shared {
 pub struct Dispatcher {
     shared: Arc<Shared>,
     queues: HashMap<DestId, Queue>,
-    lanes: JoinSet<DestId>,
-    in_flight: u32,
+    tasks: JoinSet<()>,
+    /// What each task drains.
+    lanes: HashMap<task::Id, (DestId, LaneId)>,
 }
 
 /// What waits for one destination.
@@ -208,7 +213,7 @@ impl Queue {
 impl Dispatcher {
     /// A dispatcher that knows nothing yet of what waits.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, queues: HashMap::new(), lanes: JoinSet::new(), in_flight: 0 }
+        Self { shared, queues: HashMap::new(), tasks: JoinSet::new(), lanes: HashMap::new() }
     }
 
     /// Dispatches until it is told to stop, then gives what is in flight [`limits::DRAIN`] to end.
@@ -220,7 +225,7 @@ impl Dispatcher {
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.resume().await;
         while !shared.stopping() {
-            while let Some(ended) = self.lanes.try_join_next() {
+            while let Some(ended) = self.tasks.try_join_next_with_id() {
                 self.ended(ended);
             }
             if self.claim().await {
@@ -229,14 +234,14 @@ impl Dispatcher {
             let pause = self.pause();
             tokio::select! {
                 woken = shared.store.woken() => self.woken(woken),
-                Some(ended) = self.lanes.join_next() => self.ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = version.changed() => self.mended(true).await,
                 _ = recheck.tick() => self.mended(false).await,
                 () = stopped(&mut stop) => {}
             }
         }
-        let drain = async { while self.lanes.join_next().await.is_some() {} };
+        let drain = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::DRAIN, drain).await.is_err() {
             tracing::warn!("attempts were still under way at the end of the grace period; they are made again");
         }
@@ -271,8 +276,7 @@ impl Dispatcher {
     /// Claims what there is room for, and starts to drain it. Whether there was anything.
     async fn claim(&mut self) -> bool {
         let now = self.shared.now();
-        let spare = limits::DISPATCH_CONCURRENCY.saturating_sub(self.in_flight);
-        let mut left = spare;
+        let mut left = limits::DISPATCH_CONCURRENCY.saturating_sub(self.lanes.len() as u32);
         let mut rooms = Vec::new();
         for (id, queue) in &self.queues {
             if let Some(mut room) = queue.room(&self.shared, now)
@@ -303,25 +307,25 @@ impl Dispatcher {
             let queue = self.queues.entry(claim.dest).or_default();
             queue.destination.get_or_insert_with(|| destination.clone());
             queue.in_flight += 1;
-            self.in_flight += 1;
-            let (shared, id) = (self.shared.clone(), claim.dest);
-            self.lanes.spawn(async move {
-                lane::drain(shared, destination, claim).await;
-                id
-            });
+            let what = (claim.dest, claim.lane);
+            let task = self.tasks.spawn(lane::drain(self.shared.clone(), destination, claim));
+            self.lanes.insert(task.id(), what);
         }
         any
     }
 
-    fn ended(&mut self, ended: Result<DestId, tokio::task::JoinError>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match ended {
-            Ok(id) => {
-                if let Some(queue) = self.queues.get_mut(&id) {
-                    queue.in_flight = queue.in_flight.saturating_sub(1);
-                }
-            }
-            Err(error) => tracing::error!(%error, "a lane ended unexpectedly; its deliveries wait for a restart"),
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some((dest, lane)) = self.lanes.remove(&id) else { return };
+        if let Some(queue) = self.queues.get_mut(&dest) {
+            queue.in_flight = queue.in_flight.saturating_sub(1);
+        }
+        if let Err(error) = ended {
+            tracing::error!(%error, "a lane ended unexpectedly; its deliveries are made again");
+            self.shared.store.release(lane);
         }
     }
 

@@ -31,12 +31,14 @@ struct Built {
     notifier: Result<Arc<Notifier>, Failure>,
 }
 
-/// The Secrets that a Provider names.
+/// The Secrets that a Provider names, as far as they exist.
 #[derive(Clone, Default)]
 struct Secrets {
     auth: Option<Arc<SecretData>>,
     proxy: Option<Arc<SecretData>>,
     certificates: Option<Arc<SecretData>>,
+    /// The first that doesn't.
+    missing: Option<String>,
 }
 
 impl Secrets {
@@ -107,6 +109,7 @@ impl Notifiers {
     async fn secrets(&self, rule: &ProviderRule, fresh: bool) -> Result<Secrets, Outcome> {
         let spec = &rule.spec;
         let mut secrets = Secrets::default();
+        let mut missing = None;
         for (reference, slot) in [
             (&spec.secret_ref, &mut secrets.auth),
             (&spec.proxy_secret_ref, &mut secrets.proxy),
@@ -118,8 +121,7 @@ impl Notifiers {
             match self.environment.secret(namespace, name, fresh).await {
                 Ok(Some(secret)) => *slot = Some(secret),
                 Ok(None) => {
-                    let text = format!("Secret {namespace}/{name}, which {} names, doesn't exist", rule.key);
-                    return Err(Outcome::Misconfigured(Failure::new(text)));
+                    missing.get_or_insert_with(|| name.clone());
                 }
                 Err(error) => {
                     let text = format!("can't read Secret {namespace}/{name}: {error}");
@@ -127,6 +129,7 @@ impl Notifiers {
                 }
             }
         }
+        secrets.missing = missing;
         Ok(secrets)
     }
 
@@ -135,6 +138,11 @@ impl Notifiers {
             return Err(Failure::new(
                 "spec.serviceAccountName is set, which needs the feature gate ObjectLevelWorkloadIdentity=true",
             ));
+        }
+        if let Some(name) = &secrets.missing {
+            let namespace = &rule.key.namespace;
+            let text = format!("Secret {namespace}/{name}, which {} names, doesn't exist", rule.key);
+            return Err(Failure::new(text));
         }
         let settings = Settings {
             provider: &rule.key,

@@ -25,6 +25,8 @@ enum Task {
     Test,
     /// The suites that need real partners; fails where one can't be had
     Partners,
+    /// Measure a release build and compare with what it is meant to do
+    Bench(bench::Bench),
     /// Build kube-apiserver and etcd for the tests, and print their folder
     Assets,
     /// Check what no compiler does: module docs, file sizes, what belfry-core depends on
@@ -37,6 +39,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test => test(),
         Task::Partners => partners(),
+        Task::Bench(bench) => bench.run(),
         Task::Assets => assets::run().map(|_| ()),
         Task::Tidy => tidy::run(&root()),
         Task::Crds => cargo(&["test", "--package", "belfry-api", "crds"], &[("UPDATE", "1")]),

@@ -23,6 +23,8 @@ pub struct Notification {
     pub alert_uid: Arc<str>,
     /// UID of the Provider; empty outside a cluster.
     pub provider_uid: Arc<str>,
+    /// What the Provider's `commitStatusExpr` gave for this event: the id of its commit status.
+    pub commit_status_id: Option<String>,
 }
 
 /// How an attempt at a delivery ended.

@@ -1,10 +1,12 @@
 //! Notifiers: one file a provider type, each a pure pair of functions. `render` says what to send for a notification,
 //! `classify` what an answer means; one harness does the sending, the masking and the timing for all of them, and takes
-//! one line in the [`registry`] for each.
+//! one line in the [`registry`] for each. Git hosts must be read before they are written to: those hold a conversation
+//! over the same harness ([`git`]).
 //!
 //! This crate must not know the store, Kubernetes, or when anything is tried again.
 
 mod classify;
+mod line;
 mod misconfigured;
 mod notifier;
 mod protocol;

@@ -2,13 +2,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use belfry_core::notification::{Failure, Notification, Outcome};
+use belfry_core::notification::{Notification, Outcome};
 use belfry_http::{Client, Clients, Error, Response};
 use tokio::time::Instant;
 
 use crate::{
     Misconfigured, Settings, classify,
-    protocol::{Protocol, Unsent},
+    line::Line,
+    protocol::{Protocol, Speech},
     registry,
     secrecy::Secrecy,
     settings::Resolved,
@@ -17,7 +18,7 @@ use crate::{
 /// Sends notifications to one Provider, with the settings and Secrets that it was built from.
 pub struct Notifier {
     provider_type: &'static str,
-    pub(crate) protocol: Box<dyn Protocol>,
+    pub(crate) speech: Speech,
     client: Client,
     timeout: Duration,
     pub(crate) secrecy: Secrecy,
@@ -41,11 +42,11 @@ impl Attempted {
 pub(crate) fn build(settings: &Settings<'_>, http: &Arc<Clients>) -> Result<Notifier, Misconfigured> {
     let entry = registry::entry(&settings.spec.type_)?;
     let resolved = Resolved::new(settings)?;
-    let protocol = (entry.open)(&resolved)?;
+    let speech = entry.open.speech(&resolved)?;
     let client = resolved.client(http)?;
     Ok(Notifier {
         provider_type: entry.type_,
-        protocol,
+        speech,
         client,
         timeout: resolved.timeout()?,
         secrecy: Secrecy::of(&resolved),
@@ -65,15 +66,26 @@ impl Notifier {
 
     /// Makes one attempt. Errors in the outcome are masked.
     pub async fn send(&self, notification: &Notification) -> Attempted {
-        let requests = match self.protocol.render(notification) {
-            Ok(requests) => requests,
-            Err(unsent) => return Attempted::unanswered(self.unsent(unsent)),
-        };
         let deadline = Instant::now() + self.timeout;
+        match &self.speech {
+            Speech::Plain(protocol) => self.say(protocol.as_ref(), notification, deadline).await,
+            Speech::Conversation(conversation) => {
+                let line = Line::new(&self.client, deadline);
+                let result = conversation.hold(notification, &line).await;
+                Attempted { status: line.status(), outcome: line.conclude(result, &self.secrecy) }
+            }
+        }
+    }
+
+    async fn say(&self, protocol: &dyn Protocol, notification: &Notification, deadline: Instant) -> Attempted {
+        let requests = match protocol.render(notification) {
+            Ok(requests) => requests,
+            Err(unsent) => return Attempted::unanswered(unsent.outcome(&self.secrecy)),
+        };
         let mut attempted = Attempted::unanswered(Outcome::Skipped("there is nothing to send for this event"));
         for (step, request) in requests.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
-            attempted = self.conclude(step, self.client.send(request, left).await);
+            attempted = self.conclude(protocol, step, self.client.send(request, left).await);
             if attempted.outcome != Outcome::Delivered {
                 break;
             }
@@ -81,21 +93,19 @@ impl Notifier {
         attempted
     }
 
-    pub(crate) fn conclude(&self, step: usize, result: Result<Response, Error>) -> Attempted {
+    pub(crate) fn conclude(
+        &self,
+        protocol: &dyn Protocol,
+        step: usize,
+        result: Result<Response, Error>,
+    ) -> Attempted {
         match result {
             Ok(answer) => {
-                let verdict = self.protocol.classify(step, &answer);
+                let verdict = protocol.classify(step, &answer);
                 let outcome = classify::answered(&answer, verdict, &self.secrecy);
                 Attempted { outcome, status: Some(answer.status.as_u16()) }
             }
             Err(error) => Attempted::unanswered(classify::unanswered(&error, &self.secrecy)),
-        }
-    }
-
-    fn unsent(&self, unsent: Unsent) -> Outcome {
-        match unsent {
-            Unsent::Skip(why) => Outcome::Skipped(why),
-            Unsent::Reject(why) => Outcome::Rejected(Failure::new(self.secrecy.mask(&why))),
         }
     }
 }

@@ -1,9 +1,17 @@
-//! What a provider type is: two pure functions.
+//! What a provider type is: two pure functions, or a [`Conversation`].
 
-use belfry_core::notification::Notification;
+use belfry_core::notification::{Failure, Notification, Outcome};
 use belfry_http::{Request, Response};
 
-use crate::classify;
+use crate::{classify, line::Conversation, secrecy::Secrecy};
+
+/// How a provider type speaks.
+pub(crate) enum Speech {
+    /// It says what it has to say.
+    Plain(Box<dyn Protocol>),
+    /// It reads before it writes.
+    Conversation(Box<dyn Conversation>),
+}
 
 /// The code that speaks one destination's protocol.
 pub(crate) trait Protocol: Send + Sync {
@@ -24,6 +32,16 @@ pub(crate) enum Unsent {
     Skip(&'static str),
     /// No request can tell it, however often it is tried.
     Reject(String),
+}
+
+impl Unsent {
+    /// The outcome, masked.
+    pub(crate) fn outcome(self, secrecy: &Secrecy) -> Outcome {
+        match self {
+            Self::Skip(why) => Outcome::Skipped(why),
+            Self::Reject(why) => Outcome::Rejected(Failure::new(secrecy.mask(&why))),
+        }
+    }
 }
 
 /// What an answer means. The text is what the destination says, not masked yet.

@@ -4,7 +4,8 @@ use belfry_core::decide::AgeLimit;
 
 use crate::{
     Misconfigured, Reason,
-    protocol::Protocol,
+    line::Conversation,
+    protocol::{Protocol, Speech},
     providers::{
         alertmanager, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix, msteams, opsgenie,
         pagerduty, rocket, slack, telegram, webex, zoom, zulip,
@@ -12,37 +13,50 @@ use crate::{
     settings::Resolved,
 };
 
-pub(crate) type Open = fn(&Resolved<'_>) -> Result<Box<dyn Protocol>, Misconfigured>;
+/// Checks the settings and makes what speaks.
+pub(crate) enum Open {
+    Plain(fn(&Resolved<'_>) -> Result<Box<dyn Protocol>, Misconfigured>),
+    Conversation(fn(&Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured>),
+}
+
+impl Open {
+    pub(crate) fn speech(&self, resolved: &Resolved<'_>) -> Result<Speech, Misconfigured> {
+        Ok(match self {
+            Self::Plain(open) => Speech::Plain(open(resolved)?),
+            Self::Conversation(open) => Speech::Conversation(open(resolved)?),
+        })
+    }
+}
 
 /// A provider type that this version speaks.
 pub(crate) struct Entry {
     /// Name in `spec.type`.
     pub(crate) type_: &'static str,
-    /// Checks the settings and makes the protocol.
+    /// How it is opened.
     pub(crate) open: Open,
 }
 
 /// Every type that this version speaks.
 pub(crate) const SUPPORTED: &[Entry] = &[
-    Entry { type_: "alertmanager", open: alertmanager::open },
-    Entry { type_: "datadog", open: datadog::open },
-    Entry { type_: "discord", open: discord::open },
-    Entry { type_: "generic", open: generic::open },
-    Entry { type_: "generic-hmac", open: generic::open_signed },
-    Entry { type_: "googlechat", open: googlechat::open },
-    Entry { type_: "grafana", open: grafana::open },
-    Entry { type_: "incident.io", open: incidentio::open },
-    Entry { type_: "lark", open: lark::open },
-    Entry { type_: "matrix", open: matrix::open },
-    Entry { type_: "msteams", open: msteams::open },
-    Entry { type_: "opsgenie", open: opsgenie::open },
-    Entry { type_: "pagerduty", open: pagerduty::open },
-    Entry { type_: "rocket", open: rocket::open },
-    Entry { type_: "slack", open: slack::open },
-    Entry { type_: "telegram", open: telegram::open },
-    Entry { type_: "webex", open: webex::open },
-    Entry { type_: "zoom", open: zoom::open },
-    Entry { type_: "zulip", open: zulip::open },
+    Entry { type_: "alertmanager", open: Open::Plain(alertmanager::open) },
+    Entry { type_: "datadog", open: Open::Plain(datadog::open) },
+    Entry { type_: "discord", open: Open::Plain(discord::open) },
+    Entry { type_: "generic", open: Open::Plain(generic::open) },
+    Entry { type_: "generic-hmac", open: Open::Plain(generic::open_signed) },
+    Entry { type_: "googlechat", open: Open::Plain(googlechat::open) },
+    Entry { type_: "grafana", open: Open::Plain(grafana::open) },
+    Entry { type_: "incident.io", open: Open::Plain(incidentio::open) },
+    Entry { type_: "lark", open: Open::Plain(lark::open) },
+    Entry { type_: "matrix", open: Open::Plain(matrix::open) },
+    Entry { type_: "msteams", open: Open::Plain(msteams::open) },
+    Entry { type_: "opsgenie", open: Open::Plain(opsgenie::open) },
+    Entry { type_: "pagerduty", open: Open::Plain(pagerduty::open) },
+    Entry { type_: "rocket", open: Open::Plain(rocket::open) },
+    Entry { type_: "slack", open: Open::Plain(slack::open) },
+    Entry { type_: "telegram", open: Open::Plain(telegram::open) },
+    Entry { type_: "webex", open: Open::Plain(webex::open) },
+    Entry { type_: "zoom", open: Open::Plain(zoom::open) },
+    Entry { type_: "zulip", open: Open::Plain(zulip::open) },
 ];
 
 /// Every type that Flux's Provider knows, in the order of its CRD.
@@ -120,6 +134,12 @@ pub fn takes_status_updates(provider_type: &str) -> bool {
         provider_type,
         "github" | "gitlab" | "gitea" | "bitbucketserver" | "bitbucket" | "azuredevops" | "generic" | "generic-hmac"
     )
+}
+
+/// Whether providers of this type speak to a git host.
+pub(crate) fn is_git(provider_type: &str) -> bool {
+    let entry = SUPPORTED.iter().find(|entry| entry.type_ == provider_type);
+    entry.is_some_and(|entry| matches!(entry.open, Open::Conversation(_)))
 }
 
 #[cfg(test)]

@@ -22,7 +22,17 @@ impl Secrecy {
         let mut found = Vec::new();
         address(resolved.address, &mut found);
         if let Some(token) = resolved.raw_token() {
-            found.push(String::from_utf8_lossy(token).into_owned());
+            let token = String::from_utf8_lossy(token).into_owned();
+            // Azure DevOps takes it as a password without a user, Bitbucket as user and password in one.
+            found.push(BASE64_STANDARD.encode(format!(":{}", token.trim())));
+            found.push(BASE64_STANDARD.encode(token.trim()));
+            found.extend(token.split_once(':').map(|(_, password)| password.to_owned()));
+            found.push(token);
+        }
+        if let Some(key) = resolved.raw_app_key() {
+            let pem = String::from_utf8_lossy(key);
+            found.extend(pem.split_whitespace().filter(|line| line.len() >= KEY_IN_PATH).map(str::to_owned));
+            found.push(pem.into_owned());
         }
         if let Some(password) = resolved.password {
             credentials(resolved.username, password, &mut found);
@@ -42,6 +52,11 @@ impl Secrecy {
             found.push(resolved.channel.to_owned());
         }
         Self::new(found)
+    }
+
+    /// These secrets too.
+    pub(crate) fn and(&self, more: Vec<String>) -> Self {
+        Self::new(self.values.iter().cloned().chain(more).collect())
     }
 
     fn new(found: Vec<String>) -> Self {

@@ -11,12 +11,14 @@ use belfry_api::ProviderSpec;
 use belfry_core::{ConfigKey, duration, secret::SecretData};
 use belfry_http::{BadRoute, Client, Clients, HeaderMap, HeaderName, HeaderValue, Proxy, Route, Url};
 
-use crate::{Misconfigured, Reason};
+use crate::{Misconfigured, Reason, registry};
 
 /// The longest address, as in the CRD.
 const ADDRESS: usize = 2048;
 /// The time for one attempt when the Provider says nothing.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Where certificates stand in a Secret, today's names and the old ones.
+const CERTIFICATE_KEYS: [&str; 6] = ["ca.crt", "caFile", "tls.crt", "certFile", "tls.key", "keyFile"];
 /// Headers that belong to the connection: what a Secret says about them has no effect, as with the peer.
 const NOT_OURS: [&str; 5] = ["connection", "content-length", "host", "trailer", "transfer-encoding"];
 
@@ -88,12 +90,12 @@ impl<'a> Resolved<'a> {
     }
 
     /// A value of the Secret that `secretRef` names.
-    fn secret_text(&self, key: &str) -> Result<Option<&'a str>, Misconfigured> {
+    pub(crate) fn secret_text(&self, key: &str) -> Result<Option<&'a str>, Misconfigured> {
         self.settings.secret.map_or(Ok(None), |secret| text(secret, key, &self.settings.spec.secret_ref))
     }
 
     /// Where a setting comes from that Secret or Provider may hold, in words.
-    fn place_of(&self, field: &str) -> String {
+    pub(crate) fn place_of(&self, field: &str) -> String {
         match &self.settings.spec.secret_ref {
             Some(reference) if self.settings.secret.is_some_and(|secret| secret.bytes(field).is_some()) => {
                 format!("the key '{field}' of Secret '{}'", reference.name)
@@ -103,7 +105,7 @@ impl<'a> Resolved<'a> {
     }
 
     /// Where a key belongs that is missing, in words.
-    fn place_for(&self, key: &str) -> String {
+    pub(crate) fn place_for(&self, key: &str) -> String {
         match &self.settings.spec.secret_ref {
             Some(reference) => format!("add the key '{key}' to Secret '{}'", reference.name),
             None => format!("name a Secret with the key '{key}' in spec.secretRef"),
@@ -146,7 +148,7 @@ impl<'a> Resolved<'a> {
         key.filter(|key| !key.is_empty()).ok_or_else(|| self.missing_token())
     }
 
-    fn missing_token(&self) -> Misconfigured {
+    pub(crate) fn missing_token(&self) -> Misconfigured {
         let text = format!("type '{}' needs a token: {}", self.settings.spec.type_, self.place_for("token"));
         Misconfigured::new(Reason::Token, text)
     }
@@ -237,36 +239,47 @@ impl<'a> Resolved<'a> {
         Ok((!url.is_empty()).then_some(Proxy { url, credentials: None }))
     }
 
-    /// Certificates from `certSecretRef`: today's key names before the old ones.
-    fn certificates(&self) -> Result<Route<'a>, Misconfigured> {
-        let Some(secret) = self.settings.cert_secret else { return Ok(Route::default()) };
+    /// Certificates from `certSecretRef`; those types that write commit statuses take them from `secretRef` too, as with
+    /// the peer. Today's key names before the old ones.
+    fn certificates(&self) -> Result<(Route<'a>, &'static str), Misconfigured> {
+        let settings = &self.settings;
+        let git = |secret: &&SecretData| {
+            registry::is_git(&settings.spec.type_)
+                && CERTIFICATE_KEYS.iter().any(|key| secret.bytes(key).is_some_and(|pem| !pem.is_empty()))
+        };
+        let (secret, place) = match (settings.cert_secret, settings.secret.filter(git)) {
+            (Some(secret), _) => (secret, "the Secret of certSecretRef"),
+            (None, Some(secret)) => (secret, "the Secret of secretRef"),
+            (None, None) => return Ok((Route::default(), "")),
+        };
         let get = |name, old| secret.bytes(name).or_else(|| secret.bytes(old)).filter(|pem| !pem.is_empty());
         let ca = get("ca.crt", "caFile");
         let identity = match (get("tls.crt", "certFile"), get("tls.key", "keyFile")) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
-                let text = "the Secret of certSecretRef has only one of 'tls.crt' and 'tls.key': add the other one";
+                let text = format!("{place} has only one of 'tls.crt' and 'tls.key': add the other one");
                 return Err(Misconfigured::new(Reason::Tls, text));
             }
         };
         if ca.is_none() && identity.is_none() {
-            let text = "the Secret of certSecretRef has neither 'ca.crt' nor 'tls.crt' with 'tls.key'";
+            let text = format!("{place} has neither 'ca.crt' nor 'tls.crt' with 'tls.key'");
             return Err(Misconfigured::new(Reason::Tls, text));
         }
-        Ok(Route { proxy: None, ca, identity })
+        Ok((Route { proxy: None, ca, identity }, place))
     }
 
     /// The client with this Provider's proxy and certificates.
     pub(crate) fn client(&self, http: &Arc<Clients>) -> Result<Client, Misconfigured> {
-        http.client(&Route { proxy: self.proxy, ..self.certificates()? }).map_err(|error| match error {
+        let (route, place) = self.certificates()?;
+        http.client(&Route { proxy: self.proxy, ..route }).map_err(|error| match error {
             BadRoute::Proxy(_) => Misconfigured::new(Reason::Proxy, error.to_string()),
             BadRoute::Ca => {
-                Misconfigured::new(Reason::Tls, "'ca.crt' in the Secret of certSecretRef holds no certificate in PEM")
+                Misconfigured::new(Reason::Tls, format!("'ca.crt' in {place} holds no certificate in PEM"))
             }
             BadRoute::Identity => Misconfigured::new(
                 Reason::Tls,
-                "'tls.crt' and 'tls.key' in the Secret of certSecretRef are not a matching pair in PEM",
+                format!("'tls.crt' and 'tls.key' in {place} are not a matching pair in PEM"),
             ),
         })
     }
@@ -283,6 +296,16 @@ impl<'a> Resolved<'a> {
     /// The Provider's specification.
     pub(crate) fn spec(&self) -> &'a ProviderSpec {
         self.settings.spec
+    }
+
+    /// What stands for the Provider where its UID can't.
+    pub(crate) fn provider(&self) -> &'a ConfigKey {
+        self.settings.provider
+    }
+
+    /// A GitHub App's key as stored, for masking.
+    pub(crate) fn raw_app_key(&self) -> Option<&'a [u8]> {
+        self.settings.secret.and_then(|secret| secret.bytes("githubAppPrivateKey"))
     }
 
     /// The Secret's token as stored, for masking.
@@ -307,7 +330,8 @@ pub(crate) fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")))
 }
 
-fn secret_header(value: &str) -> Option<HeaderValue> {
+/// A header that doesn't print.
+pub(crate) fn secret_header(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -62,6 +62,7 @@ pub(crate) fn probe(severity: &str) -> Notification {
         alert: ConfigKey::alert("ns", "al"),
         alert_uid: "aaaa-bbbb".into(),
         provider_uid: PROVIDER_UID.into(),
+        commit_status_id: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use belfry_api::Event;
+use sha2::{Digest, Sha256};
 
 /// `kustomization/app.apps`.
 pub(crate) fn object(event: &Event) -> String {
@@ -78,6 +79,30 @@ pub(crate) fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(text.chars().take(limit.saturating_sub(1)).chain((limit > 0).then_some(ELLIPSIS)).collect())
 }
 
+/// At most `limit` characters; what is longer is cut behind a word, if there is one in the second half, and ends in an
+/// ellipsis.
+pub(crate) fn cut_words(text: &str, limit: usize) -> Cow<'_, str> {
+    let Cow::Owned(cut) = cut(text, limit) else { return Cow::Borrowed(text) };
+    let whole = cut.trim_end_matches(ELLIPSIS);
+    let next = text.get(whole.len()..).and_then(|rest| rest.chars().next());
+    let end = match whole.rfind(char::is_whitespace) {
+        Some(end) if end > whole.len() / 2 && !next.is_some_and(char::is_whitespace) => end,
+        _ => whole.len(),
+    };
+    Cow::Owned(format!("{}{ELLIPSIS}", whole[..end].trim_end()))
+}
+
+/// An id of at most `limit` characters: of what is longer, the beginning and a hash of the whole, so that two never
+/// become one.
+pub(crate) fn bounded_id(id: &str, limit: usize) -> Cow<'_, str> {
+    if id.chars().count() <= limit {
+        return Cow::Borrowed(id);
+    }
+    let hash: String = Sha256::digest(id).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let start: String = id.chars().take(limit.saturating_sub(hash.len() + 1)).collect();
+    Cow::Owned(format!("{start}~{hash}"))
+}
+
 /// At most `limit` bytes, to whole characters; what is longer ends in an ellipsis.
 pub(crate) fn cut_bytes(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
@@ -118,6 +143,11 @@ pub(crate) fn query_escape(text: &str) -> String {
         }
         out
     })
+}
+
+/// One segment of a path, percent-encoded: a slash in it too.
+pub(crate) fn path_escape(text: &str) -> String {
+    query_escape(text).replace('+', "%20")
 }
 
 /// The reverse for user names and passwords in a URL; what isn't UTF-8 is replaced.
@@ -178,8 +208,21 @@ mod tests {
     }
 
     #[test]
+    fn words_stay_whole_and_ids_stay_different() {
+        assert_eq!(cut_words("health check failed", 19), "health check failed");
+        assert_eq!(cut_words("health check failed", 18), "health check…");
+        assert_eq!(cut_words("health check failed", 13), "health check…");
+        assert_eq!(cut_words("abcdefghij", 5), "abcd…");
+        assert_eq!(bounded_id("kustomization/app/0c9c2e41", 26), "kustomization/app/0c9c2e41");
+        let (one, other) = (format!("{}1", "x".repeat(300)), format!("{}2", "x".repeat(300)));
+        assert_ne!(bounded_id(&one, 255), bounded_id(&other, 255));
+        assert_eq!(bounded_id(&one, 255).len(), 255);
+    }
+
+    #[test]
     fn escapes_are_gos() {
         assert_eq!(query_escape("a b*~/é"), "a+b%2A~%2F%C3%A9");
+        assert_eq!(path_escape("a/b c+d"), "a%2Fb%20c%2Bd");
         assert_eq!(percent_decode("p%40ss%zz%4"), "p@ss%zz%4");
     }
 }

@@ -126,7 +126,7 @@ stringData: {{token: key, address: '{}'}}
     belfry.write("secret.yaml", &secret);
     let received = sink.wait_for_on("/signed", 1, PATIENCE).await.unwrap();
     assert!(received[0].header("x-signature").starts_with("sha256="));
-    belfry.write("absent.yaml", &generic("absent", &sink.url("/absent")).split("---").next().unwrap());
+    belfry.write("absent.yaml", generic("absent", &sink.url("/absent")).split("---").next().unwrap());
     sink.wait_for_on("/absent", 1, PATIENCE).await.unwrap();
 }
 

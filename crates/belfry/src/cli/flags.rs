@@ -184,9 +184,11 @@ impl Logging {
     pub fn start(&self) {
         let level = format!("{:?}", self.log_level).to_lowercase();
         // The libraries below speak only when something is wrong with them.
-        let filter = EnvFilter::new(format!(
-            "warn,belfry={level},belfry_store={level},belfry_cluster={level},belfry_http={level},belfry_notify={level}"
-        ));
+        let ours = ["belfry", "belfry_store", "belfry_cluster", "belfry_http", "belfry_notify"];
+        let ours = ours.into_iter().map(|target| format!("{target}={level}"));
+        let quiet = belfry_cluster::LIBRARY_LOG_TARGETS.into_iter().map(|target| format!("{target}=off"));
+        let directives: Vec<String> = std::iter::once("warn".to_owned()).chain(ours).chain(quiet).collect();
+        let filter = EnvFilter::new(directives.join(","));
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let result = match self.log_encoding {
             LogEncoding::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),

@@ -25,8 +25,8 @@ enum Step {
     Ended(RowResult),
     /// It must be tried again; the lane waits, unless the delivery steps aside.
     Again { result: RowResult, at: Time, step_aside: bool },
-    /// It was not tried: what it belongs to is suspended or gone. It steps aside.
-    Held,
+    /// It was not tried: what it belongs to is suspended or gone. It steps aside if that is its Alert alone.
+    Held { step_aside: bool },
 }
 
 /// Drains a claimed lane, as far as its provider lets it.
@@ -44,9 +44,9 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
                 finish = wait(row, at, step_aside);
                 break;
             }
-            Step::Held => {
+            Step::Held { step_aside } => {
                 dest.hold();
-                finish = wait(row, shared.now().after(HELD), true);
+                finish = wait(row, shared.now().after(HELD), step_aside);
                 break;
             }
         }
@@ -66,9 +66,11 @@ fn settlement(claim: &Claim, result: Option<RowResult>, finish: Option<Finish>) 
 async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
     let snapshot = shared.configuration.snapshot();
     let provider = snapshot.provider(&dest.key);
-    let alert = match snapshot.alert(&row.alert) {
-        Some(alert) if !alert.spec.suspend && !provider.is_some_and(|p| p.spec.suspend) => alert,
-        _ => return Step::Held,
+    if provider.is_some_and(|provider| provider.spec.suspend) {
+        return Step::Held { step_aside: false };
+    }
+    let Some(alert) = snapshot.alert(&row.alert).filter(|alert| !alert.spec.suspend) else {
+        return Step::Held { step_aside: true };
     };
     let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
     let limit = alert.max_age.unwrap_or_else(|| belfry_notify::age_limit(kind).duration());
@@ -157,6 +159,7 @@ async fn attempt(
         alert: (*alert.key).clone(),
         alert_uid: alert.uid.clone(),
         provider_uid: provider.uid.clone(),
+        commit_status_id: None,
     };
     notifier.send(&notification).await.outcome
 }

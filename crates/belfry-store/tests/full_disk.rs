@@ -1,5 +1,7 @@
 //! A disk that is full, on a file system of a few MB.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     fs,
     path::Path,

@@ -1,5 +1,7 @@
 //! The conformance suite on SQLite, and what only SQLite can get wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod conformance;
 
 use std::fs;

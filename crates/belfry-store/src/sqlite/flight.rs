@@ -121,3 +121,40 @@ impl Flight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANE: LaneId = LaneId(1);
+    const DEST: DestId = DestId(2);
+
+    #[test]
+    fn what_is_given_up_while_it_is_read_is_read_again() {
+        let flight = Flight::new(0);
+        let stale = flight.snapshot();
+        assert!(flight.hold(LANE, DEST));
+        assert_eq!(flight.claim(&stale, &[(LANE, DEST, Some(5))]), None);
+        // Held until that is committed or not.
+        assert!(flight.snapshot().lanes.contains_key(&LANE));
+        flight.free([LANE]);
+        let fresh = flight.snapshot();
+        assert!(fresh.lanes.is_empty());
+        assert_eq!(flight.claim(&fresh, &[(LANE, DEST, Some(5))]), Some(vec![false]));
+        assert!(!flight.hold(LANE, DEST));
+    }
+
+    #[test]
+    fn recovered_until_something_was_attempted() {
+        let flight = Flight::new(9);
+        let claim = |first| flight.claim(&flight.snapshot(), &[(LANE, DEST, Some(first))]);
+        assert_eq!(claim(9), Some(vec![true]));
+        flight.free([LANE]);
+        assert_eq!(claim(9), Some(vec![true]));
+        flight.attempted(LANE);
+        flight.free([LANE]);
+        assert_eq!(claim(9), Some(vec![false]));
+        flight.free([LANE]);
+        assert_eq!(claim(10), Some(vec![false]));
+    }
+}

@@ -1,6 +1,8 @@
 //! What Flux events become: the cases beside the project; then everything that any profile can make of anything is
 //! valid by our table, by the official schemas, and for the crate of the CDEvents project.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it calls")]
+
 mod support;
 
 use belfry_api::Event;
@@ -8,8 +10,8 @@ use belfry_cdevents::{
     Mode, UnknownSchema,
     http::{ContentMode, parse, request},
     mapping::{
-        Commit, Custom, Facts, IncidentChange, Incidents, KustomizationAs, Mapped, Options, Profile, Reported, TestCase,
-        Version, custom, identity, map, purl::Source,
+        Commit, Custom, Facts, IncidentChange, Incidents, KustomizationAs, Mapped, Options, Profile, Reported,
+        TestCase, Version, custom, identity, map, purl::Source,
     },
     validate,
 };
@@ -128,7 +130,8 @@ fn line(mapped: &Mapped) -> String {
 
 fn table(profile: Profile, version: Version, incident: Option<&str>) -> Vec<String> {
     let helm = ("HelmRelease", "helm.toolkit.fluxcd.io", "6.6.0");
-    let kustomize = ("Kustomization", "kustomize.toolkit.fluxcd.io", "main@sha1:1eabc9a41ca088515cab83f1cce49eb43e84b67f");
+    let kustomize =
+        ("Kustomization", "kustomize.toolkit.fluxcd.io", "main@sha1:1eabc9a41ca088515cab83f1cce49eb43e84b67f");
     let mut rows = Vec::new();
     for action in ["Install", "Upgrade", "Test", "Rollback", "Uninstall"] {
         rows.push((helm, "info", format!("{action}Succeeded")));
@@ -159,7 +162,10 @@ fn the_profiles_as_tables() {
     insta::assert_json_snapshot!("pipeline", table(Profile::Pipeline, Version::V0_5_1, None));
     insta::assert_json_snapshot!("build", table(Profile::Build, Version::V0_4_1, None));
     insta::assert_json_snapshot!("delivery", table(Profile::Delivery, Version::V0_5_1, None));
-    insta::assert_json_snapshot!("delivery_while_an_incident_is_open", table(Profile::Delivery, Version::V0_5_1, Some("i-1")));
+    insta::assert_json_snapshot!(
+        "delivery_while_an_incident_is_open",
+        table(Profile::Delivery, Version::V0_5_1, Some("i-1"))
+    );
 }
 
 #[test]
@@ -179,7 +185,15 @@ fn a_periodic_success_says_nothing_but_the_end_of_a_failure() {
         made(Profile::Rfc, failed, Some(Change::Recovered)),
         made(Profile::Delivery, live, None),
         made(Profile::Delivery, failed, Some(Change::Recovered)),
-    ], @r#""#);
+    ], @r#"
+    [
+      "(the periodic success of a revision that is live already)",
+      "environment.modified.0.3.0 /prod-eu",
+      "environment.modified.0.3.0 /prod-eu, [closed]",
+      "(the periodic success of a revision that is live already)",
+      "incident.resolved.0.3.0 i-1, [closed]"
+    ]
+    "#);
 }
 
 #[test]
@@ -221,7 +235,19 @@ fn rules_of_users_make_what_the_spec_knows_and_nothing_else() {
         made("dev.cdeventsx.flux-web.done.0.1.0", json!({"anything": ["goes"]})),
         made("dev.cdeventsx.flux.done.0.1.0", json!({})),
         made("com.example.done", json!({})),
-    ], @r#""#);
+    ], @r#"
+    [
+      "dev.cdevents.environment.modified.0.3.0",
+      "dev.cdevents.environment.modified.0.3.0",
+      "CDEvents 0.5.1 has no type \"dev.cdevents.environment.modified.0.2.0\"",
+      "CDEvents 0.5.1 has no type \"dev.cdevents.environment.exploded\"",
+      "dev.cdevents.service.deployed.0.3.0 would be invalid: subject.content.artifactId: is missing",
+      "dev.cdevents.environment.modified.0.3.0 would be invalid: subject.content.nickname: is not a member in this version of the spec",
+      "dev.cdeventsx.flux-web.done.0.1.0",
+      "CDEvents 0.5.1 has no type \"dev.cdeventsx.flux.done.0.1.0\"",
+      "CDEvents 0.5.1 has no type \"com.example.done\""
+    ]
+    "#);
 }
 
 const KINDS: [(&str, &str); 9] = [
@@ -237,12 +263,37 @@ const KINDS: [(&str, &str); 9] = [
 ];
 
 const REASONS: [&str; 31] = [
-    "InstallSucceeded", "InstallFailed", "UpgradeSucceeded", "UpgradeFailed", "TestSucceeded", "TestFailed",
-    "RollbackSucceeded", "RollbackFailed", "UninstallSucceeded", "UninstallFailed", "DriftDetected", "DriftCorrected",
-    "DriftCorrectionFailed", "PendingRelease", "ReconciliationSucceeded", "ReconciliationFailed", "Progressing",
-    "DependencyNotReady", "HealthCheckFailed", "HealthCheckCanceled", "BuildFailed", "PruneFailed", "ArtifactFailed",
-    "AccessDenied", "InvalidCELExpression", "NewArtifact", "ChartPullSucceeded", "ChartPackageSucceeded", "Succeeded",
-    "error", "",
+    "InstallSucceeded",
+    "InstallFailed",
+    "UpgradeSucceeded",
+    "UpgradeFailed",
+    "TestSucceeded",
+    "TestFailed",
+    "RollbackSucceeded",
+    "RollbackFailed",
+    "UninstallSucceeded",
+    "UninstallFailed",
+    "DriftDetected",
+    "DriftCorrected",
+    "DriftCorrectionFailed",
+    "PendingRelease",
+    "ReconciliationSucceeded",
+    "ReconciliationFailed",
+    "Progressing",
+    "DependencyNotReady",
+    "HealthCheckFailed",
+    "HealthCheckCanceled",
+    "BuildFailed",
+    "PruneFailed",
+    "ArtifactFailed",
+    "AccessDenied",
+    "InvalidCELExpression",
+    "NewArtifact",
+    "ChartPullSucceeded",
+    "ChartPackageSucceeded",
+    "Succeeded",
+    "error",
+    "",
 ];
 
 fn revisions() -> impl Strategy<Value = Option<String>> {

@@ -1,5 +1,7 @@
 //! The vectors of `data/cdevents/index.json`, in both modes. They stand beside the project, not in it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it calls")]
+
 use std::{fs, path::PathBuf};
 
 use belfry_cdevents::{

@@ -155,7 +155,7 @@ impl Reading {
     fn enveloped(self, item: Value, in_batch: bool) -> Result<CdEvent, Refused> {
         let Value::Object(mut item) = item else { return Err(Refused::NotCloudEvent("an event is an object")) };
         if item.get("specversion").and_then(Value::as_str) != Some("1.0") {
-            return Err(Refused::NotCloudEvent("its specversion is another one"));
+            return Err(Refused::NotCloudEvent("its specversion isn't 1.0"));
         }
         let envelope = Envelope::of_members(&item)?;
         let named = item.get("datacontenttype").filter(|value| !value.is_null());
@@ -176,7 +176,7 @@ impl Reading {
             match version {
                 None => return Err(Refused::NotCloudEvent("it has no Ce-Specversion")),
                 Some(b"1.0") => {}
-                Some(_) => return Err(Refused::NotCloudEvent("its Ce-Specversion is another one")),
+                Some(_) => return Err(Refused::NotCloudEvent("its Ce-Specversion isn't 1.0")),
             }
         }
         self.event(Envelope::of_headers(headers), document, Agreement { required: &[], free: &Attribute::ALL }, false)

@@ -53,7 +53,9 @@ fn kustomization(story: &Story<'_>) -> Result<Told, Skip> {
     match story.reason() {
         "HealthCheckCanceled" => Ok(apply(Outcome::Cancel).into()),
         "HealthCheckFailed" if story.is_error() => Ok(failed(story, "kustomize-apply", "apply", true)),
-        "ReconciliationFailed" | "PruneFailed" if story.is_error() => Ok(failed(story, "kustomize-apply", "apply", all)),
+        "ReconciliationFailed" | "PruneFailed" if story.is_error() => {
+            Ok(failed(story, "kustomize-apply", "apply", all))
+        }
         "BuildFailed" | "ArtifactFailed" | "DirectoryCreationFailed" | "InvalidCELExpression" | "AccessDenied"
             if story.is_error() =>
         {

@@ -3,7 +3,10 @@
 use belfry_core::go_json::Wire;
 use serde_json::{Map, Value, json};
 
-use super::{Custom, Emission, Unmappable, identity, story::{Story, cut}};
+use super::{
+    Custom, Emission, Unmappable, identity,
+    story::{Story, cut},
+};
 use crate::{
     Mode, Spec, UnknownSchema, bounds,
     validate::validate,
@@ -80,13 +83,15 @@ pub(super) fn finish(story: &Story<'_>, draft: Draft) -> Result<Emission, Unmapp
     let Draft { what, subject_id, mut content, outcome, part } = draft;
     let (event_type, named) = match what {
         What::Custom(event_type) => (Some(event_type.to_owned()), Some(event_type.to_owned())),
-        What::Standard { subject, predicate } => (
-            vocabulary::full_type(subject, predicate, spec),
-            vocabulary::full_type(subject, predicate, Spec::V0_5),
-        ),
+        What::Standard { subject, predicate } => {
+            (vocabulary::full_type(subject, predicate, spec), vocabulary::full_type(subject, predicate, Spec::V0_5))
+        }
     };
     let Some((event_type, named)) = event_type.zip(named) else {
-        let event_type = format!("{what:?}");
+        let event_type = match what {
+            What::Custom(event_type) => event_type.to_owned(),
+            What::Standard { subject, predicate } => format!("{STANDARD}{subject}.{predicate}"),
+        };
         return Err(Unmappable::NoSuchType { event_type, version: spec.as_str() });
     };
     let mut flux = flux(story);
@@ -174,9 +179,11 @@ fn subject_type(event_type: &str) -> &str {
 /// Links always carry tags: some readers refuse those without.
 fn links(story: &Story<'_>) -> Vec<Value> {
     let filled = |id: &&str| !id.is_empty();
-    let cause = story.facts.cause.filter(filled).map(|id| {
-        json!({"linkType": "RELATION", "linkKind": "TRIGGER", "target": {"contextId": id}, "tags": {}})
-    });
+    let cause = story
+        .facts
+        .cause
+        .filter(filled)
+        .map(|id| json!({"linkType": "RELATION", "linkKind": "TRIGGER", "target": {"contextId": id}, "tags": {}}));
     let previous = story.facts.previous.filter(filled);
     let previous = previous.map(|id| json!({"linkType": "PATH", "from": {"contextId": id}, "tags": {}}));
     cause.into_iter().chain(previous).collect()

@@ -151,7 +151,8 @@ pub fn map(reported: &Reported<'_>, facts: &Facts<'_>, options: &Options) -> Res
     };
     match told {
         Ok(told) => {
-            let events = told.drafts.into_iter().map(|draft| document::finish(&story, draft)).collect::<Result<_, _>>()?;
+            let events =
+                told.drafts.into_iter().map(|draft| document::finish(&story, draft)).collect::<Result<_, _>>()?;
             Ok(Mapped { events, incident: told.incident, skipped: None })
         }
         Err(Skip { reason, incident }) => Ok(Mapped { skipped: Some(reason), incident, ..Mapped::default() }),
@@ -196,6 +197,3 @@ impl From<&'static str> for Skip {
         Self { reason, incident: None }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -34,7 +34,8 @@ pub struct Deployed<'a> {
 
 /// The package URL of what is deployed. There always is one, if only `pkg:generic/<name>@<revision>`.
 pub fn artifact(deployed: Deployed<'_>, source: Option<Source<'_>>) -> String {
-    let known = source.and_then(|source| if deployed.is_chart { chart(deployed, source) } else { files(deployed, source) });
+    let known =
+        source.and_then(|source| if deployed.is_chart { chart(deployed, source) } else { files(deployed, source) });
     known.unwrap_or_else(|| generic(deployed.name, deployed.revision))
 }
 
@@ -72,7 +73,11 @@ fn chart(deployed: Deployed<'_>, source: Source<'_>) -> Option<String> {
 
 fn generic(name: &str, revision: &str) -> String {
     let name = if name.is_empty() { "unnamed".into() } else { encoded(name) };
-    if revision.is_empty() { format!("pkg:generic/{name}") } else { format!("pkg:generic/{name}@{}", encoded(revision)) }
+    if revision.is_empty() {
+        format!("pkg:generic/{name}")
+    } else {
+        format!("pkg:generic/{name}@{}", encoded(revision))
+    }
 }
 
 fn oci(repository: &str, digest: Option<&str>, tag: Option<&str>) -> Option<String> {
@@ -195,22 +200,59 @@ mod tests {
         let files = |revision| Deployed { revision, name: "apps", ..Deployed::default() };
         let chart = |revision| Deployed { revision, name: "podinfo", is_chart: true, digest: None };
         let from = |kind, url| Some(Source { kind, url, ..Source::default() });
-        let git_chart = Source { path: Some("charts/a"), revision: Some(&git), ..from("GitRepository", "https://github.com/Org/Fleet").unwrap() };
-        let under = Source { path: Some("./clusters/prod/"), ..from("GitRepository", "ssh://git@github.com:22/Org/Fleet.git").unwrap() };
+        let git_chart = Source {
+            path: Some("charts/a"),
+            revision: Some(&git),
+            ..from("GitRepository", "https://github.com/Org/Fleet").unwrap()
+        };
+        let under = Source {
+            path: Some("./clusters/prod/"),
+            ..from("GitRepository", "ssh://git@github.com:22/Org/Fleet.git").unwrap()
+        };
         let table: Vec<(Deployed<'_>, Option<Source<'_>>, String)> = vec![
-            (files(&git), from("GitRepository", "https://github.com/Org/Fleet.git"), format!("pkg:github/org/fleet@{SHA}")),
+            (
+                files(&git),
+                from("GitRepository", "https://github.com/Org/Fleet.git"),
+                format!("pkg:github/org/fleet@{SHA}"),
+            ),
             (files(&git), Some(under), format!("pkg:github/org/fleet@{SHA}#clusters/prod")),
-            (files(&git), from("GitRepository", "https://bitbucket.org/Org/Fleet"), format!("pkg:bitbucket/org/fleet@{SHA}")),
+            (
+                files(&git),
+                from("GitRepository", "https://bitbucket.org/Org/Fleet"),
+                format!("pkg:bitbucket/org/fleet@{SHA}"),
+            ),
             (
                 files(&git),
                 from("GitRepository", "https://me:secret@git.example.com/grp/sub/Fleet.git"),
-                format!("pkg:generic/Fleet@{SHA}?vcs_url=git%2Bhttps:%2F%2Fgit.example.com%2Fgrp%2Fsub%2FFleet.git%40{SHA}"),
+                format!(
+                    "pkg:generic/Fleet@{SHA}?vcs_url=git%2Bhttps:%2F%2Fgit.example.com%2Fgrp%2Fsub%2FFleet.git%40{SHA}"
+                ),
             ),
-            (files(&oci), from("OCIRepository", "oci://ghcr.io/org/Manifests"), format!("pkg:oci/manifests@sha256:{digest}?repository_url=ghcr.io%2Forg%2FManifests&tag=latest")),
-            (files(&bucket), from("Bucket", "https://minio.example.com/fleet"), format!("pkg:generic/fleet@sha256:{digest}?download_url=https:%2F%2Fminio.example.com%2Ffleet")),
-            (chart("6.6.0+0b31b1c02ff4"), from("OCIRepository", "oci://ghcr.io/charts/podinfo"), "pkg:oci/podinfo?repository_url=ghcr.io%2Fcharts%2Fpodinfo&tag=6.6.0".into()),
-            (chart("6.6.0"), from("HelmRepository", "oci://ghcr.io/charts/"), "pkg:oci/podinfo?repository_url=ghcr.io%2Fcharts%2Fpodinfo&tag=6.6.0".into()),
-            (chart("6.6.0+build"), from("HelmRepository", "https://example.com/charts"), "pkg:generic/podinfo@6.6.0%2Bbuild?download_url=https:%2F%2Fexample.com%2Fcharts&type=helm".into()),
+            (
+                files(&oci),
+                from("OCIRepository", "oci://ghcr.io/org/Manifests"),
+                format!("pkg:oci/manifests@sha256:{digest}?repository_url=ghcr.io%2Forg%2FManifests&tag=latest"),
+            ),
+            (
+                files(&bucket),
+                from("Bucket", "https://minio.example.com/fleet"),
+                format!("pkg:generic/fleet@sha256:{digest}?download_url=https:%2F%2Fminio.example.com%2Ffleet"),
+            ),
+            (
+                chart("6.6.0+0b31b1c02ff4"),
+                from("OCIRepository", "oci://ghcr.io/charts/podinfo"),
+                "pkg:oci/podinfo?repository_url=ghcr.io%2Fcharts%2Fpodinfo&tag=6.6.0".into(),
+            ),
+            (
+                chart("6.6.0"),
+                from("HelmRepository", "oci://ghcr.io/charts/"),
+                "pkg:oci/podinfo?repository_url=ghcr.io%2Fcharts%2Fpodinfo&tag=6.6.0".into(),
+            ),
+            (
+                chart("6.6.0+build"),
+                from("HelmRepository", "https://example.com/charts"),
+                "pkg:generic/podinfo@6.6.0%2Bbuild?download_url=https:%2F%2Fexample.com%2Fcharts&type=helm".into(),
+            ),
             (chart("6.6.0"), Some(git_chart), format!("pkg:github/org/fleet@{SHA}#charts/a")),
             (chart("6.6.0"), None, "pkg:generic/podinfo@6.6.0".into()),
             (files(&git), None, format!("pkg:generic/apps@main%40sha1:{SHA}")),

@@ -49,18 +49,24 @@ pub(super) fn tell(story: &Story<'_>) -> Result<Told, Skip> {
     match (action, succeeded) {
         (Action::Test, _) if story.has_no_tests() => Err("a test without test hooks says nothing".into()),
         (Action::Test, _) => Ok(test_finished(story, succeeded).into()),
-        (Action::Upgrade | Action::Rollback, _) => Ok(closing(story, succeeded, finished(story, action, succeeded))),
-        (Action::Install, _) if story.options.profile != Profile::Rfc => {
-            Ok(closing(story, succeeded, finished(story, action, succeeded)))
+        (Action::Upgrade, true) => Ok(closing(story, finished(story, action, succeeded))),
+        (Action::Upgrade | Action::Rollback, _) => Ok(finished(story, action, succeeded).into()),
+        (Action::Install, true) if story.options.profile == Profile::Rfc => {
+            Ok(closing(story, story.environment_modified()))
         }
-        (Action::Install | Action::Uninstall, true) => Ok(closing(story, true, story.environment_modified())),
+        (Action::Install, true) => Ok(closing(story, finished(story, action, succeeded))),
+        (Action::Install, false) if story.options.profile != Profile::Rfc => {
+            Ok(finished(story, action, succeeded).into())
+        }
+        // An uninstall is also what follows a failed install, and ends no failure.
+        (Action::Uninstall, true) => Ok(story.environment_modified().into()),
         (Action::Reconciliation, true) if !story.is_final_success() => {
             Err("a notice that isn't the final success".into())
         }
         (Action::Reconciliation, true) if story.is_live_already() && !story.recovers() => {
             Err("the periodic success of a revision that is live already".into())
         }
-        (Action::Reconciliation, true) => Ok(closing(story, true, story.environment_modified())),
+        (Action::Reconciliation, true) => Ok(closing(story, story.environment_modified())),
         (Action::Install | Action::Uninstall | Action::Reconciliation, false) => detected(story),
     }
 }
@@ -78,7 +84,9 @@ fn action(story: &Story<'_>) -> Result<(Action, bool), Skip> {
         };
     }
     // A Kustomization that is deleted reports with the last reason it had.
-    named.filter(|(_, succeeded)| *succeeded != story.is_error()).ok_or_else(|| "the profile has nothing for this reason".into())
+    named
+        .filter(|(_, succeeded)| *succeeded != story.is_error())
+        .ok_or_else(|| "the profile has nothing for this reason".into())
 }
 
 /// An incident is told of once, until a success ends it.
@@ -92,9 +100,8 @@ fn detected(story: &Story<'_>) -> Result<Told, Skip> {
 }
 
 /// The RFC knows no end of incidents: that a success ended one is only remembered.
-fn closing(story: &Story<'_>, succeeded: bool, draft: Draft) -> Told {
-    let closes = succeeded && story.facts.incident.is_some();
-    Told { drafts: vec![draft], incident: closes.then_some(IncidentChange::Closed) }
+fn closing(story: &Story<'_>, draft: Draft) -> Told {
+    Told { drafts: vec![draft], incident: story.facts.incident.map(|_| IncidentChange::Closed) }
 }
 
 fn finished(story: &Story<'_>, action: Action, succeeded: bool) -> Draft {

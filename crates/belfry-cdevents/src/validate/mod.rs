@@ -1,4 +1,4 @@
-//! Whether a document is a CDEvent. `context.type` selects the rules of the [`vocabulary`](crate::vocabulary); nothing
+//! Whether a document is a CDEvent. `context.type` selects the rules of the [`vocabulary`]; nothing
 //! is fetched, changed or kept.
 //!
 //! *Strict* is the official schema with its formats, and what the spec says in prose about package URLs and

@@ -1,6 +1,6 @@
 //! What the tests of several files need: the official schemas beside the project, and Flux events from JSON.
 
-#![allow(dead_code)]
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it calls")]
 
 use std::{fs, path::PathBuf};
 
@@ -30,7 +30,7 @@ impl Official {
         let folder = shared().join("schemas").join(version);
         let mut registry = Registry::new();
         for link in json_files(folder.join("links")) {
-            registry = registry.add(link["$id"].as_str().unwrap().to_owned(), link).unwrap();
+            registry = registry.add(link["$id"].as_str().unwrap(), link.clone()).unwrap();
         }
         let registry = registry.prepare().unwrap();
         let compile = |schema: Value| {

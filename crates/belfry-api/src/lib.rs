@@ -11,13 +11,14 @@ pub use crds::{crds, receiver_crd, spec_schema};
 pub use event::{Event, ObjectReference};
 pub use meta::{Metadata, Resource};
 pub use receiver::{
-    CdeventsSchema, CdeventsValidation, Condition, DEFAULT_OIDC_AUDIENCE, OIDC_PROVIDERS_MISPLACED,
+    CdEventsSchema, CdEventsValidation, Condition, DEFAULT_OIDC_AUDIENCE, OIDC_PROVIDERS_MISPLACED,
     OIDC_PROVIDERS_MISSING, OIDC_RECEIVER, OidcProvider, OidcValidation, OidcVariable, RECEIVER_TYPES, Receiver,
-    ReceiverCdevents, ReceiverResource, ReceiverSpec, ReceiverStatus, SECRET_MISPLACED, SECRET_MISSING,
+    ReceiverCdEvents, ReceiverResource, ReceiverSpec, ReceiverStatus, SECRET_MISPLACED, SECRET_MISSING,
 };
 pub use resources::{
-    Alert, AlertSpec, COMMIT_STATUS_MESSAGE, COMMIT_STATUS_TYPES, CrossNamespaceObjectReference, EventSeverity,
-    LocalObjectReference, PROVIDER_TYPES, Provider, ProviderSpec, SOURCE_KINDS,
+    Alert, AlertSpec, COMMIT_STATUS_MESSAGE, COMMIT_STATUS_TYPES, CdEventsIncidents, CdEventsKustomizationAs,
+    CdEventsMode, CdEventsProfile, CdEventsSpec, CrossNamespaceObjectReference, EventSeverity, LocalObjectReference,
+    PROVIDER_TYPES, Provider, ProviderSpec, SOURCE_KINDS,
 };
 
 /// API group of Belfry's and the peer's custom resources.

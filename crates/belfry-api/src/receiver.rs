@@ -93,7 +93,7 @@ pub struct ReceiverSpec {
     pub oidc_providers: Vec<OidcProvider>,
     /// CDEvents says how closely a cdevents Receiver looks at what it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cdevents: Option<ReceiverCdevents>,
+    pub cdevents: Option<ReceiverCdEvents>,
     /// Suspend tells the controller to answer this Receiver's webhooks as if it didn't exist.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
@@ -138,7 +138,7 @@ pub struct OidcProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
     /// Variables are named CEL expressions over 'claims', evaluated in order. Later ones and the validations read them
-    /// as 'vars.<name>'.
+    /// as members of 'vars'.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variables: Vec<OidcVariable>,
     /// Validations are CEL expressions over 'claims' and 'vars' that return a boolean; the request is accepted if all
@@ -176,19 +176,19 @@ pub struct OidcValidation {
 /// ReceiverCDEvents says how closely CDEvents are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ReceiverCdevents {
+pub struct ReceiverCdEvents {
     /// Validation: 'default' accepts what Flux accepts and more, 'strict' only what follows the specification to the
     /// letter.
-    pub validation: CdeventsValidation,
+    pub validation: CdEventsValidation,
     /// UnknownSchema says what becomes of an event that names a 'schemaUri', which is never fetched: 'reject', or
     /// 'ignore' the schema and check the rest.
-    pub unknown_schema: CdeventsSchema,
+    pub unknown_schema: CdEventsSchema,
 }
 
 /// How closely CDEvents are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum CdeventsValidation {
+pub enum CdEventsValidation {
     /// What Flux accepts, and more.
     #[default]
     Default,
@@ -199,7 +199,7 @@ pub enum CdeventsValidation {
 /// What becomes of a CDEvent that names a schema of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum CdeventsSchema {
+pub enum CdEventsSchema {
     /// It is refused.
     #[default]
     Reject,

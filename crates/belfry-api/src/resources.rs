@@ -44,6 +44,8 @@ pub const PROVIDER_TYPES: &[&str] = &[
     "otel",
     "zoom",
     "incident.io",
+    // Belfry's own.
+    "cdevents",
 ];
 
 /// The types that post commit statuses, and so take `spec.commitStatusExpr`.
@@ -132,10 +134,105 @@ pub struct ProviderSpec {
     /// Suspend tells the controller to skip new events for this Provider; what already waits is held.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
+    /// CDEvents says how events become CDEvents. Only for the type cdevents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cdevents: Option<CdEventsSpec>,
     /// CommitStatusExpr is a CEL expression that evaluates to the string used as commit status id, with the variables
     /// event, provider and alert. Only for the types github, gitlab, gitea, bitbucketserver, bitbucket, azuredevops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_status_expr: Option<String>,
+}
+
+/// CDEventsSpec says how Flux events become CDEvents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CdEventsSpec {
+    /// Profile is the mapping: 'rfc' is the table of the Flux RFC, 'pipeline' and 'build' are its alternatives, and
+    /// 'delivery' tells of services, test suites, task runs and paired incidents.
+    pub profile: CdEventsProfile,
+    /// SpecVersion is the version of the CDEvents spec to send: 0.5.1 or 0.4.1.
+    #[schemars(extend("enum" = ["0.4.1", "0.5.1"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec_version: Option<String>,
+    /// Mode is how a CloudEvent travels: its attributes as headers ('binary'), or all of it in the body ('structured').
+    pub mode: CdEventsMode,
+    /// Source is context.source of every event, an absolute URI. Defaults to /flux/<cluster>.
+    #[schemars(length(max = 2048))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Environment is the id of the environment of objects whose metadata name none, such as /prod/eu-1. Defaults to
+    /// /<cluster>.
+    #[schemars(length(max = 2048))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Incidents says, for the profile 'delivery', which failures are incidents: those that hit what is running
+    /// ('running'), or failed installs, applies and prunes as well ('all').
+    pub incidents: CdEventsIncidents,
+    /// KustomizationAs says, for the profile 'delivery', what a Kustomization is: a service, a part of an environment,
+    /// or neither.
+    pub kustomization_as: CdEventsKustomizationAs,
+    /// Sources tells, for the profile 'delivery', of sources and charts too.
+    #[serde(skip_serializing_if = "is_false")]
+    pub sources: bool,
+    /// AssumeMerged tells, for the profile 'delivery', of a GitRepository's new artifact as a merged change.
+    #[serde(skip_serializing_if = "is_false")]
+    pub assume_merged: bool,
+    /// Drift tells, for the profile 'delivery', of detected drift as a custom event.
+    #[serde(skip_serializing_if = "is_false")]
+    pub drift: bool,
+    /// OmitMessages leaves messages out: those of Helm may hold secrets.
+    #[serde(skip_serializing_if = "is_false")]
+    pub omit_messages: bool,
+}
+
+/// The mapping of Flux events to CDEvents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CdEventsProfile {
+    /// The table of the Flux RFC.
+    #[default]
+    Rfc,
+    /// The same with pipelineRun.finished.
+    Pipeline,
+    /// The same with build.finished.
+    Build,
+    /// Services, test suites, task runs and paired incidents.
+    Delivery,
+}
+
+/// How a CloudEvent travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CdEventsMode {
+    /// Attributes as headers.
+    #[default]
+    Binary,
+    /// All of it in the body.
+    Structured,
+}
+
+/// Which failures are incidents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CdEventsIncidents {
+    /// Those that hit what is running.
+    #[default]
+    Running,
+    /// All.
+    All,
+}
+
+/// What a Kustomization is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CdEventsKustomizationAs {
+    /// A service.
+    #[default]
+    Service,
+    /// A part of an environment.
+    Environment,
+    /// Neither.
+    None,
 }
 
 /// AlertSpec defines an alerting rule for events involving a list of objects.

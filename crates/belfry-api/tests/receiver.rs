@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use belfry_api::{CdeventsSchema, CdeventsValidation, ReceiverSpec, ReceiverStatus, receiver_crd};
+use belfry_api::{CdEventsSchema, CdEventsValidation, ReceiverSpec, ReceiverStatus, receiver_crd};
 use serde_json::{Value, json};
 
 /// What ours has and the peer's lacks.
@@ -98,7 +98,7 @@ fn what_users_write_is_read() {
     assert_eq!(spec.interval, "10m");
     assert_eq!(spec.resources[0].filter.as_deref(), Some("false"));
     let cdevents = spec.cdevents.unwrap();
-    assert_eq!((cdevents.validation, cdevents.unknown_schema), (CdeventsValidation::Strict, CdeventsSchema::Reject));
+    assert_eq!((cdevents.validation, cdevents.unknown_schema), (CdEventsValidation::Strict, CdEventsSchema::Reject));
 
     let oidc: ReceiverSpec = serde_json::from_value(json!({
         "type": "generic-oidc",

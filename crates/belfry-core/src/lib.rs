@@ -3,6 +3,7 @@
 //! parameters.
 
 pub mod announcement;
+pub mod cel;
 pub mod config;
 pub mod decide;
 pub mod duration;
@@ -15,6 +16,7 @@ pub mod object;
 pub mod plan;
 pub mod regexes;
 pub mod revision;
+pub mod rollout;
 pub mod secret;
 pub mod time;
 

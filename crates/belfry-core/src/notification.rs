@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use belfry_api::Event;
 
-use crate::{ConfigKey, ObjectKey, Seq};
+use crate::{ConfigKey, ObjectKey, Seq, plan::Change};
 
 /// One event on its way to one Provider, with the metadata already combined (see [`crate::event::combine`]).
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct Notification {
     pub seq: Seq,
     /// Identifies the delivery; the same over all attempts.
     pub delivery: i64,
+    /// What it changed about its object.
+    pub change: Option<Change>,
+    /// What the lane remembers of the deliveries before this one; empty when nothing.
+    pub memo: Vec<u8>,
     /// The Alert that selected it.
     pub alert: ConfigKey,
     /// UID of that Alert; empty outside a cluster.

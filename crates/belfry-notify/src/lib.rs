@@ -6,6 +6,7 @@
 //! This crate must not know the store, Kubernetes, or when anything is tried again.
 
 mod classify;
+mod git;
 mod line;
 mod misconfigured;
 mod notifier;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use belfry_http::Clients;
 pub use misconfigured::{Misconfigured, Reason};
 pub use notifier::{Attempted, Notifier};
-pub use registry::{FLUX_TYPES, age_limit, is_supported, takes_status_updates};
+pub use registry::{FLUX_TYPES, age_limit, is_supported};
 pub use settings::Settings;
 
 /// The notifier of a Provider with the Secrets of now. Cheap: connections are pooled in `http`, not here.

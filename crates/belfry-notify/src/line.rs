@@ -50,7 +50,7 @@ pub(crate) enum Stop {
     /// No answer.
     Unanswered(Error),
     /// An answer that ends it, what it means, and how long the destination asks to be left alone.
-    Answered(Response, Verdict, Option<Duration>),
+    Answered(Box<Response>, Verdict, Option<Duration>),
 }
 
 impl From<Unsent> for Stop {
@@ -112,7 +112,7 @@ impl<'a> Line<'a> {
             Err(Stop::Busy(what)) => Outcome::Retry(Failure::new(what)),
             Err(Stop::Unanswered(error)) => classify::unanswered(&error, secrecy),
             Err(Stop::Answered(answer, verdict, wait)) => {
-                let answer = Response { retry_after: wait.or(answer.retry_after), ..answer };
+                let answer = Response { retry_after: wait.or(answer.retry_after), ..*answer };
                 classify::answered(&answer, verdict, secrecy)
             }
         }

@@ -38,6 +38,8 @@ pub enum Reason {
     Tls,
     /// The timeout.
     Timeout,
+    /// `spec.cdevents`.
+    CdEvents,
 }
 
 impl Misconfigured {

@@ -77,6 +77,14 @@ impl Notifier {
         }
     }
 
+    /// What the lane is to remember once a notification has ended well, if that differs from what it does.
+    pub fn remember(&self, notification: &Notification) -> Option<Vec<u8>> {
+        match &self.speech {
+            Speech::Plain(protocol) => protocol.remember(notification),
+            Speech::Conversation(_) => None,
+        }
+    }
+
     async fn say(&self, protocol: &dyn Protocol, notification: &Notification, deadline: Instant) -> Attempted {
         let requests = match protocol.render(notification) {
             Ok(requests) => requests,
@@ -93,12 +101,7 @@ impl Notifier {
         attempted
     }
 
-    pub(crate) fn conclude(
-        &self,
-        protocol: &dyn Protocol,
-        step: usize,
-        result: Result<Response, Error>,
-    ) -> Attempted {
+    pub(crate) fn conclude(&self, protocol: &dyn Protocol, step: usize, result: Result<Response, Error>) -> Attempted {
         match result {
             Ok(answer) => {
                 let verdict = protocol.classify(step, &answer);

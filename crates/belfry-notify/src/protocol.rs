@@ -23,6 +23,11 @@ pub(crate) trait Protocol: Send + Sync {
     fn classify(&self, _step: usize, answer: &Response) -> Verdict {
         classify::by_status(answer)
     }
+
+    /// What the lane is to remember once the notification was delivered, or skipped; `None` leaves its memo as it is.
+    fn remember(&self, _notification: &Notification) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// Why there is nothing to send.

@@ -3,12 +3,12 @@
 use belfry_core::decide::AgeLimit;
 
 use crate::{
-    Misconfigured, Reason,
+    Misconfigured, Reason, git,
     line::Conversation,
     protocol::{Protocol, Speech},
     providers::{
-        alertmanager, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix, msteams, opsgenie,
-        pagerduty, rocket, slack, telegram, webex, zoom, zulip,
+        alertmanager, cdevents, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix, msteams,
+        opsgenie, pagerduty, rocket, slack, telegram, webex, zoom, zulip,
     },
     settings::Resolved,
 };
@@ -39,10 +39,21 @@ pub(crate) struct Entry {
 /// Every type that this version speaks.
 pub(crate) const SUPPORTED: &[Entry] = &[
     Entry { type_: "alertmanager", open: Open::Plain(alertmanager::open) },
+    Entry { type_: "azuredevops", open: Open::Conversation(git::azuredevops::open) },
+    Entry { type_: "bitbucket", open: Open::Conversation(git::bitbucket::open) },
+    Entry { type_: "bitbucketserver", open: Open::Conversation(git::bitbucketserver::open) },
+    Entry { type_: "cdevents", open: Open::Plain(cdevents::open) },
     Entry { type_: "datadog", open: Open::Plain(datadog::open) },
     Entry { type_: "discord", open: Open::Plain(discord::open) },
     Entry { type_: "generic", open: Open::Plain(generic::open) },
     Entry { type_: "generic-hmac", open: Open::Plain(generic::open_signed) },
+    Entry { type_: "gitea", open: Open::Conversation(git::gitea::open) },
+    Entry { type_: "giteapullrequestcomment", open: Open::Conversation(git::gitea::open_comments) },
+    Entry { type_: "github", open: Open::Conversation(git::github::open) },
+    Entry { type_: "githubdispatch", open: Open::Conversation(git::github::open_dispatch) },
+    Entry { type_: "githubpullrequestcomment", open: Open::Conversation(git::github::open_comments) },
+    Entry { type_: "gitlab", open: Open::Conversation(git::gitlab::open) },
+    Entry { type_: "gitlabmergerequestcomment", open: Open::Conversation(git::gitlab::open_comments) },
     Entry { type_: "googlechat", open: Open::Plain(googlechat::open) },
     Entry { type_: "grafana", open: Open::Plain(grafana::open) },
     Entry { type_: "incident.io", open: Open::Plain(incidentio::open) },
@@ -127,15 +138,6 @@ pub fn age_limit(provider_type: &str) -> AgeLimit {
     }
 }
 
-/// Whether events that only confirm a deployment (`commit_status=update`) go to providers of this type, as with the
-/// peer: those that write commit statuses, and the generic ones.
-pub fn takes_status_updates(provider_type: &str) -> bool {
-    matches!(
-        provider_type,
-        "github" | "gitlab" | "gitea" | "bitbucketserver" | "bitbucket" | "azuredevops" | "generic" | "generic-hmac"
-    )
-}
-
 /// Whether providers of this type speak to a git host.
 pub(crate) fn is_git(provider_type: &str) -> bool {
     let entry = SUPPORTED.iter().find(|entry| entry.type_ == provider_type);
@@ -162,6 +164,5 @@ mod tests {
     fn classes() {
         let of = |limit| FLUX_TYPES.into_iter().filter(|type_| age_limit(type_) == limit).count();
         assert_eq!((of(AgeLimit::Chat), of(AgeLimit::Incident), of(AgeLimit::Record)), (11, 8, 15));
-        assert_eq!(FLUX_TYPES.into_iter().filter(|type_| takes_status_updates(type_)).count(), 8);
     }
 }

@@ -274,9 +274,7 @@ impl<'a> Resolved<'a> {
         let (route, place) = self.certificates()?;
         http.client(&Route { proxy: self.proxy, ..route }).map_err(|error| match error {
             BadRoute::Proxy(_) => Misconfigured::new(Reason::Proxy, error.to_string()),
-            BadRoute::Ca => {
-                Misconfigured::new(Reason::Tls, format!("'ca.crt' in {place} holds no certificate in PEM"))
-            }
+            BadRoute::Ca => Misconfigured::new(Reason::Tls, format!("'ca.crt' in {place} holds no certificate in PEM")),
             BadRoute::Identity => Misconfigured::new(
                 Reason::Tls,
                 format!("'tls.crt' and 'tls.key' in {place} are not a matching pair in PEM"),

@@ -2,6 +2,7 @@
 
 mod leaks;
 mod peer;
+pub(crate) mod script;
 mod sending;
 mod settings;
 mod snapshots;
@@ -9,10 +10,15 @@ mod snapshots;
 use std::sync::Arc;
 
 use belfry_api::{Event, LocalObjectReference, ObjectReference, ProviderSpec};
-use belfry_core::{ConfigKey, ObjectKey, Seq, notification::Notification, secret::SecretData};
+use belfry_core::{ConfigKey, Seq, notification::Notification, secret::SecretData};
 use belfry_http::{Clients, Environment, HeaderMap, Response, StatusCode};
 
 use crate::{Misconfigured, Notifier, Settings, build};
+
+thread_local! {
+    /// One for each test: connections belong to its runtime.
+    static CLIENTS: Arc<Clients> = Arc::new(Clients::with_environment(Environment::default()));
+}
 
 /// The UID of the Provider in what was recorded of the peer.
 const PROVIDER_UID: &str = "0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a";
@@ -55,15 +61,32 @@ pub(crate) fn probe(severity: &str) -> Notification {
         ..Event::default()
     };
     Notification {
+        object: belfry_core::event::object(&event, ""),
         event,
-        object: ObjectKey::default(),
         seq: Seq(1),
         delivery: 1,
         alert: ConfigKey::alert("ns", "al"),
         alert_uid: "aaaa-bbbb".into(),
         provider_uid: PROVIDER_UID.into(),
+        change: None,
+        memo: Vec::new(),
         commit_status_id: None,
     }
+}
+
+/// The same event with what makes it one for this type of Provider.
+pub(crate) fn probe_for(type_: &str, severity: &str) -> Notification {
+    let mut notification = probe(severity);
+    let metadata = &mut notification.event.metadata;
+    if type_.ends_with("comment") {
+        metadata.insert("change_request".into(), "42".into());
+    } else if crate::registry::is_git(type_) && type_ != "githubdispatch" {
+        metadata.insert("commit_status".into(), "update".into());
+    } else if type_ == "cdevents" && severity == "info" {
+        metadata.insert("commit_status".into(), "update".into());
+        notification.event.reason = "ReconciliationSucceeded".into();
+    }
+    notification
 }
 
 /// A Secret.
@@ -122,6 +145,6 @@ impl Case {
             proxy_secret: self.proxy_secret.as_ref(),
             cert_secret: self.cert_secret.as_ref(),
         };
-        build(&settings, &Arc::new(Clients::with_environment(Environment::default())))
+        CLIENTS.with(|clients| build(&settings, clients))
     }
 }

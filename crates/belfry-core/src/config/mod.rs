@@ -10,7 +10,7 @@ mod validate;
 use std::fmt;
 
 pub use compile::compile;
-pub use snapshot::{AlertRule, Matched, ProviderRule, Snapshot};
+pub use snapshot::{AlertRule, Matched, ProviderRule, Snapshot, takes_status_updates};
 
 use crate::ConfigKey;
 

@@ -85,8 +85,9 @@ struct Route {
 }
 
 /// Types that take `commit_status: update` events: those that post commit statuses, and those that pass events on.
-fn takes_status_updates(provider_type: &str) -> bool {
-    belfry_api::COMMIT_STATUS_TYPES.contains(&provider_type) || matches!(provider_type, "generic" | "generic-hmac")
+pub fn takes_status_updates(provider_type: &str) -> bool {
+    belfry_api::COMMIT_STATUS_TYPES.contains(&provider_type)
+        || matches!(provider_type, "generic" | "generic-hmac" | "cdevents")
 }
 
 impl Snapshot {

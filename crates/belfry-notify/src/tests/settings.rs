@@ -2,14 +2,17 @@
 
 use belfry_http::{Request, header};
 
-use super::{Case, answer, probe};
+use super::{
+    Case, answer, probe,
+    script::{concluded, spoken},
+};
 use crate::{Reason, settings::basic};
 use belfry_core::notification::Outcome;
 
 const URL: &str = "https://sink.example/hook";
 
 fn request(case: &Case) -> Request {
-    case.build().unwrap().protocol.render(&probe("info")).unwrap().remove(0)
+    spoken(&case.build().unwrap(), &probe("info")).unwrap().remove(0)
 }
 
 fn authorization(case: &Case) -> Option<String> {
@@ -133,6 +136,10 @@ fn errors_say_what_where_and_what_to_do() {
     timeout.spec.timeout = Some("soon".into());
     let mut binary = Case::new("slack", URL).secret(&[]);
     binary.secret = Some([("token".to_owned(), vec![0xff])].into_iter().collect());
+    const HUB: &str = "https://github.com/foo/bar";
+    let git = |type_, address, pairs: &[(&str, &str)]| Case::new(type_, address).secret(pairs);
+    let mut identity = Case::new("azuredevops", "https://dev.azure.com/org/proj/_git/repo");
+    identity.spec.service_account_name = Some("hub".into());
     for case in [
         Case::new("foo", URL),
         Case::new("nats", URL),
@@ -155,8 +162,35 @@ fn errors_say_what_where_and_what_to_do() {
         missing,
         timeout,
         binary,
+        git("github", "foo/bar", &[("token", "t")]),
+        git("github", "", &[("token", "t")]),
+        git("github", "https://h.example/a/b/c", &[("token", "t")]),
+        git("github", "file:///foo/bar", &[("token", "t")]),
+        git("github", "https://h.example/a/b", &[("other", "x")]),
+        git("gitlab", "https://h.example/a/b/c", &[]),
+        git("gitea", "https://h.example/a/b", &[("token", "t"), ("tls.crt", "x")]),
+        git("bitbucket", "https://bitbucket.org/a/b", &[("password", "p")]),
+        git("bitbucketserver", "ssh://git@h.example/scm/p/r.git", &[("token", "t")]),
+        git("bitbucketserver", "https://h.example/p/r.git", &[("token", "t")]),
+        git("bitbucketserver", "https://h.example/scm/p/r.git", &[("username", "u")]),
+        git("azuredevops", "https://h.example/a/b/c", &[("token", "t")]),
+        git("github", HUB, &[("githubAppID", "1")]),
+        git("github", HUB, &[("githubAppPrivateKey", "keysecret")]),
+        git("github", HUB, &[("githubAppID", "1"), ("githubAppPrivateKey", "keysecret")]),
+        git(
+            "github",
+            HUB,
+            &[("githubAppInstallationID", "x"), ("githubAppID", "1"), ("githubAppPrivateKey", "keysecret")],
+        ),
+        git(
+            "github",
+            HUB,
+            &[("githubAppInstallationID", "1"), ("githubAppID", "1"), ("githubAppPrivateKey", "keysecret")],
+        ),
+        identity,
     ] {
         let (reason, text) = refused(&case);
+        assert!(!text.contains("keysecret"), "{text}");
         said.push_str(&format!("{reason:?}: {text}\n"));
     }
     insta::assert_snapshot!(said);
@@ -170,7 +204,7 @@ fn answers_have_their_meaning() {
         200, 201, 202, 204, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 407, 408, 409, 410, 413, 422, 425, 429,
         500, 501, 502, 503, 504, 599,
     ] {
-        let attempted = notifier.conclude(0, Ok(answer(status, "")));
+        let attempted = concluded(&notifier, 0, Ok(answer(status, "")));
         let meaning = match attempted.outcome {
             Outcome::Delivered => "delivered",
             Outcome::Skipped(_) => "skipped",
@@ -189,13 +223,13 @@ fn a_failure_keeps_status_retry_after_and_the_beginning_of_the_answer() {
     let notifier = Case::new("generic", URL).build().unwrap();
     let mut slow = answer(429, &format!("  slow\r\n\tdown {}", "x".repeat(1000)));
     slow.retry_after = Some(std::time::Duration::from_secs(7));
-    let Outcome::Retry(failure) = notifier.conclude(0, Ok(slow)).outcome else { panic!() };
+    let Outcome::Retry(failure) = concluded(&notifier, 0, Ok(slow)).outcome else { panic!() };
     assert_eq!(failure.retry_after, Some(std::time::Duration::from_secs(7)));
     assert_eq!((failure.status, failure.unknown), (Some(429), false));
     assert!(failure.error.starts_with("answered 429 Too Many Requests: slow down xxx"), "{}", failure.error);
     assert_eq!(failure.error.len(), "answered 429 Too Many Requests: ".len() + 256);
     for (status, unknown) in [(500, true), (502, true), (503, false), (504, true), (429, false), (408, false)] {
-        let Outcome::Retry(failure) = notifier.conclude(0, Ok(answer(status, ""))).outcome else { panic!() };
+        let Outcome::Retry(failure) = concluded(&notifier, 0, Ok(answer(status, ""))).outcome else { panic!() };
         assert_eq!(failure.unknown, unknown, "{status}");
     }
 }

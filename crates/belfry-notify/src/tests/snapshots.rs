@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use belfry_core::notification::Notification;
 
-use super::{Case, peer::recorded_cases, probe};
+use super::{Case, peer::recorded_cases, probe, probe_for, script::spoken};
 use crate::{protocol::Unsent, registry::SUPPORTED};
 
 fn rendered(case: &Case, notification: &Notification) -> String {
     let mut out = String::new();
-    match case.build().unwrap().protocol.render(notification) {
+    match spoken(&case.build().unwrap(), notification) {
         Ok(requests) => {
             for request in requests {
                 writeln!(out, "{} {}", request.method, request.url).unwrap();
@@ -33,7 +33,7 @@ fn every_type_renders() {
     for (name, case) in cases {
         let mut out = String::new();
         for severity in ["info", "error", "trace"] {
-            writeln!(out, "#### {severity}\n{}", rendered(&case, &probe(severity))).unwrap();
+            writeln!(out, "#### {severity}\n{}", rendered(&case, &probe_for(&case.spec.type_, severity))).unwrap();
         }
         let mut bare = probe("info");
         bare.event.metadata.clear();
@@ -48,9 +48,9 @@ fn every_type_renders() {
 fn what_is_too_long_is_cut_and_nothing_else() {
     let sizes = |message: &str| -> Vec<(String, usize)> {
         let size = |(name, case): (&str, Case)| {
-            let mut notification = probe("error");
+            let mut notification = probe_for(&case.spec.type_, "error");
             notification.event.message = message.into();
-            let requests = case.build().unwrap().protocol.render(&notification).unwrap();
+            let requests = spoken(&case.build().unwrap(), &notification).unwrap();
             (name.to_owned(), requests.iter().map(|request| request.body.len()).sum())
         };
         recorded_cases().into_iter().map(size).collect()
@@ -65,7 +65,7 @@ fn limits_of_destinations_hold() {
         let (_, case) = recorded_cases().into_iter().find(|(name, _)| *name == type_).unwrap();
         let mut notification = probe("error");
         change(&mut notification);
-        let request = case.build().unwrap().protocol.render(&notification).unwrap().remove(0);
+        let request = spoken(&case.build().unwrap(), &notification).unwrap().remove(0);
         serde_json::from_slice::<serde_json::Value>(&request.body).unwrap()
     };
     let long = |n: &mut Notification| n.event.message = "ä".repeat(39_000);
@@ -93,11 +93,13 @@ fn limits_of_destinations_hold() {
 }
 
 #[test]
-fn progress_is_not_an_incident() {
+fn progress_is_no_incident_and_no_status() {
     for (name, case) in recorded_cases() {
-        let mut notification = probe("info");
+        let type_ = case.spec.type_.as_str();
+        let mut notification = probe_for(type_, "info");
         notification.event.reason = "Progressing".into();
-        let skipped = matches!(case.build().unwrap().protocol.render(&notification), Err(Unsent::Skip(_)));
-        assert_eq!(skipped, matches!(name, "pagerduty" | "incident.io"), "{name}");
+        let skipped = matches!(spoken(&case.build().unwrap(), &notification), Err(Unsent::Skip(_)));
+        let statuses = matches!(type_, "github" | "gitlab" | "bitbucket" | "bitbucketserver" | "azuredevops");
+        assert_eq!(skipped, statuses || matches!(type_, "pagerduty" | "incident.io" | "cdevents"), "{name}");
     }
 }

@@ -21,8 +21,8 @@ const HELD: Duration = Duration::from_secs(300);
 
 /// What came of one delivery.
 enum Step {
-    /// It ended: go on with the next.
-    Ended(RowResult),
+    /// It ended: go on with the next. What the lane remembers from now on comes with it, if that changed.
+    Ended(RowResult, Option<Vec<u8>>),
     /// It must be tried again; the lane waits, unless the delivery steps aside.
     Again { result: RowResult, at: Time, step_aside: bool },
     /// It was not tried: what it belongs to is suspended or gone. It steps aside if that is its Alert alone.
@@ -32,13 +32,17 @@ enum Step {
 /// Drains a claimed lane, as far as its provider lets it.
 pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
     let mut finish = Finish::default();
+    let mut memo = None;
     for (i, row) in claim.rows.iter().enumerate() {
         if shared.stopping() || (i > 0 && dest.circuit().is_open()) {
             break;
         }
-        let step = step(&shared, &dest, row).await;
-        match step {
-            Step::Ended(result) => shared.store.settle(settlement(&claim, Some(result), None)),
+        let known = memo.as_deref().unwrap_or(claim.memo.as_slice());
+        match step(&shared, &dest, row, known).await {
+            Step::Ended(result, learned) => {
+                memo = learned.or(memo);
+                shared.store.settle(settlement(&claim, Some(result), None));
+            }
             Step::Again { result, at, step_aside } => {
                 shared.store.settle(settlement(&claim, Some(result), None));
                 finish = wait(row, at, step_aside);
@@ -51,7 +55,7 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
             }
         }
     }
-    shared.store.settle(settlement(&claim, None, Some(finish)));
+    shared.store.settle(settlement(&claim, None, Some(Finish { memo, ..finish })));
 }
 
 fn wait(row: &Row, at: Time, step_aside: bool) -> Finish {
@@ -63,7 +67,7 @@ fn settlement(claim: &Claim, result: Option<RowResult>, finish: Option<Finish>) 
     Settlement { lane: claim.lane, dest: claim.dest, results: result.into_iter().collect(), finish }
 }
 
-async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
+async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> Step {
     let snapshot = shared.configuration.snapshot();
     let provider = snapshot.provider(&dest.key);
     if provider.is_some_and(|provider| provider.spec.suspend) {
@@ -77,11 +81,12 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
     let head = Head { created: row.created, attempts: row.attempts, newest: row.newest };
     if let Some(Decision::Dead { reason }) = expired(head, limit, shared.now()) {
         shared.announce_failure(alert, row, &reason);
-        return Step::Ended(RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) });
+        let result = RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) };
+        return Step::Ended(result, None);
     }
 
     let start = shared.now();
-    let outcome = attempt(shared, dest, alert, provider, row).await;
+    let (outcome, learned) = attempt(shared, dest, alert, provider, row, memo).await;
     let now = shared.now();
     shared.metrics.count_attempt(labels(dest, kind, &outcome), now.since(start));
     if outcome == Outcome::Delivered {
@@ -99,38 +104,63 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row) -> Step {
     let decision = decide(head, limit, &dest.circuit(), &outcome, now, fastrand::f64());
     let result = |state| RowResult { delivery: row.id, attempt: Some(record), state };
     match decision {
-        Decision::Settled => Step::Ended(result(match outcome {
-            Outcome::Skipped(why) => RowState::Skipped(why.to_owned()),
-            _ => RowState::Delivered,
-        })),
+        Decision::Settled => {
+            let state = match outcome {
+                Outcome::Skipped(why) => RowState::Skipped(why.to_owned()),
+                _ => RowState::Delivered,
+            };
+            Step::Ended(result(state), learned)
+        }
         Decision::Retry { at, step_aside } => Step::Again { result: result(RowState::Retry), at, step_aside },
         Decision::Dead { reason } => {
             tracing::warn!(delivery = row.id, provider = %dest.key, object = %row.object, "dead letter: {reason}");
             shared.announce_failure(alert, row, &reason);
-            Step::Ended(result(RowState::Dead(reason)))
+            Step::Ended(result(RowState::Dead(reason)), None)
         }
     }
 }
 
+/// Makes an attempt; what the lane remembers once it has ended well comes with the outcome.
 async fn attempt(
     shared: &Shared,
     dest: &Destination,
     alert: &AlertRule,
     provider: Option<&Arc<ProviderRule>>,
     row: &Row,
-) -> Outcome {
+    memo: &[u8],
+) -> (Outcome, Option<Vec<u8>>) {
     let Some(provider) = provider else {
-        return Outcome::Misconfigured(Failure::new(format!("{} doesn't exist", dest.key)));
+        return (Outcome::Misconfigured(Failure::new(format!("{} doesn't exist", dest.key))), None);
     };
-    let event = match event::read(&row.body) {
-        Ok(event) => event,
-        Err(error) => return Outcome::Rejected(Failure::new(format!("the stored event can't be read: {error}"))),
+    let notification = match notification(shared, alert, provider, row, memo) {
+        Ok(notification) => notification,
+        Err(outcome) => return (outcome, None),
     };
+    let notifier = match shared.notifiers.get(provider, dest.take_refresh()).await {
+        Ok(notifier) => notifier,
+        Err(outcome) => return (outcome, None),
+    };
+    let outcome = notifier.send(&notification).await.outcome;
+    let ended_well = matches!(outcome, Outcome::Delivered | Outcome::Skipped(_));
+    let learned = if ended_well { notifier.remember(&notification) } else { None };
+    (outcome, learned)
+}
+
+/// What the notifier is told: the event with the metadata that it, its object and the Alert have together.
+fn notification(
+    shared: &Shared,
+    alert: &AlertRule,
+    provider: &ProviderRule,
+    row: &Row,
+    memo: &[u8],
+) -> Result<Notification, Outcome> {
+    let mut event = event::read(&row.body)
+        .map_err(|error| Outcome::Rejected(Failure::new(format!("the stored event can't be read: {error}"))))?;
     if event::updates_commit_status(&event, row.origin)
         && row.change != Some(Change::Recovered)
-        && !belfry_notify::takes_status_updates(&provider.spec.type_)
+        && !belfry_core::config::takes_status_updates(&provider.spec.type_)
     {
-        return Outcome::Skipped("commit status updates are not for this type of Provider");
+        return Err(Outcome::Skipped("commit status updates are not for this type of Provider"));
     }
     let combined = event::combine(&event, row.origin, &alert.spec);
     if row.attempts == 0 && !combined.conflicts.is_empty() {
@@ -145,23 +175,19 @@ async fn attempt(
             annotations: combined.conflicts,
         });
     }
-    let notifier = match shared.notifiers.get(provider, dest.take_refresh()).await {
-        Ok(notifier) => notifier,
-        Err(outcome) => return outcome,
-    };
-    let mut event = event;
     event.metadata = combined.metadata;
-    let notification = Notification {
+    Ok(Notification {
         event,
         object: (*row.object).clone(),
         seq: row.seq,
         delivery: row.id,
+        change: row.change,
+        memo: memo.to_vec(),
         alert: (*alert.key).clone(),
         alert_uid: alert.uid.clone(),
         provider_uid: provider.uid.clone(),
         commit_status_id: None,
-    };
-    notifier.send(&notification).await.outcome
+    })
 }
 
 fn labels(dest: &Destination, kind: &str, outcome: &Outcome) -> DeliveryLabels {

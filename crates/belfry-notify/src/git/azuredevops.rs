@@ -1,0 +1,161 @@
+//! `azuredevops`: Azure DevOps Services and Server. The peer's library asks the server where its API is; this is the place
+//! that Microsoft documents (learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses), and what the server answers.
+
+use belfry_http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    GitHost, State, Status, Step,
+    address::{self, Address},
+    auth::Auth,
+    get,
+    list::{List, text},
+    statuses::Statuses,
+    verdict::judge,
+    with_json,
+};
+use crate::{
+    Misconfigured, Reason,
+    classify::said,
+    line::Conversation,
+    protocol::{Unsent, Verdict},
+    settings::Resolved,
+    text::path_escape,
+};
+
+/// One repository.
+struct AzureDevOps {
+    /// The API's address up to the repository.
+    repo: String,
+}
+
+/// `org/project/_git/repo`; also what the host itself hands out: `v3/org/project/repo` over SSH, `org/_git/repo` for a
+/// repository that is called like its project, and the organisation as a host name.
+fn parse(address: &Address) -> Result<AzureDevOps, &'static str> {
+    let parts: Vec<String> = address.path.split('/').map(path_escape).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let own_host = address.host.ends_with(".visualstudio.com");
+    let (base, project, repo) = match parts[..] {
+        ["v3", org, project, repo] => (format!("/{org}"), project, repo),
+        [org, project, "_git", repo] => (format!("/{org}"), project, repo),
+        [project, "_git", repo] if own_host => (String::new(), project, repo),
+        [org, "_git", repo] => (format!("/{org}"), repo, repo),
+        _ => return Err("must name one repository, like https://dev.azure.com/org/project/_git/repo"),
+    };
+    Ok(AzureDevOps { repo: format!("{}{base}/{project}/_apis/git/repositories/{repo}", address.server()) })
+}
+
+pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured> {
+    let host = parse(&Address::of(resolved)?).map_err(|what| address::bad(resolved, what))?;
+    let auth = match resolved.token()? {
+        Some(token) => Auth::basic("", token)?,
+        None if resolved.spec().service_account_name.is_some() => {
+            let text =
+                "workload identity is not supported by this version of Belfry: name a Secret with the key 'token'";
+            return Err(Misconfigured::new(Reason::Token, text));
+        }
+        None => return Err(resolved.missing_token()),
+    };
+    Statuses::open(resolved, host, auth, false)
+}
+
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json;api-version=6.0"));
+    // Or a wrong token is answered with a page to sign in at.
+    headers.insert("x-tfs-fedauthredirect", HeaderValue::from_static("Suppress"));
+    headers
+}
+
+pub(super) fn word(state: State) -> &'static str {
+    match state {
+        State::Pending => "pending",
+        State::Success => "succeeded",
+        State::Failure => "error",
+        State::Superseded => "notApplicable",
+    }
+}
+
+fn genre(status: &Status) -> String {
+    status.summary.as_ref().map_or_else(|| "fluxcd".into(), |summary| format!("fluxcd:{summary}"))
+}
+
+impl AzureDevOps {
+    fn statuses(&self, status: &Status) -> String {
+        format!("{}/commits/{}/statuses", self.repo, status.sha)
+    }
+}
+
+impl GitHost for AzureDevOps {
+    fn read(&self, status: &Status) -> Result<Request, Unsent> {
+        get(&self.statuses(status), &headers())
+    }
+
+    fn shows(&self, answer: &Response, status: &Status) -> bool {
+        let list = List::inside(answer);
+        let ours =
+            |item: &Value| text(item, "/context/name") == status.id && text(item, "/context/genre") == genre(status);
+        // Where a long one was cut off, nobody knows on which side the newest is.
+        list.complete
+            && list.newest(ours).is_some_and(|there| {
+                text(there, "/state") == word(status.state) && text(there, "/description") == status.description
+            })
+    }
+
+    fn post(&self, status: &Status) -> Result<Request, Unsent> {
+        #[derive(Serialize)]
+        struct Context<'a> {
+            genre: String,
+            name: &'a str,
+        }
+        #[derive(Serialize)]
+        struct Body<'a> {
+            context: Context<'a>,
+            description: &'a str,
+            state: &'a str,
+        }
+        let context = Context { genre: genre(status), name: &status.id };
+        let body = Body { context, description: &status.description, state: word(status.state) };
+        let mut headers = headers();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));
+        with_json(Method::POST, &self.statuses(status), &headers, &body)
+    }
+
+    fn classify(&self, _: Step, answer: &Response, status: &Status) -> Verdict {
+        let text = said(answer);
+        match answer.status {
+            // A page to sign in at.
+            StatusCode::NON_AUTHORITATIVE_INFORMATION | StatusCode::FOUND => {
+                Verdict::Misconfigured("the token is not accepted".into())
+            }
+            StatusCode::NOT_FOUND
+                if ["CommitDoesNotExist", "UnresolvableToCommit"].iter().any(|t| text.contains(t)) =>
+            {
+                Verdict::Rejected(format!("the repository has no commit {}: {text}", status.sha))
+            }
+            _ => judge(answer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_the_address() {
+        let repo = |text: &str| parse(&Address::parse(text).unwrap()).map(|host| host.repo).ok();
+        let expected = Some("https://dev.azure.com/org/proj/_apis/git/repositories/repo".to_owned());
+        assert_eq!(repo("https://dev.azure.com/org/proj/_git/repo"), expected);
+        assert_eq!(repo("https://org@dev.azure.com/org/proj/_git/repo"), expected);
+        assert_eq!(repo("git@ssh.dev.azure.com:v3/org/proj/repo"), expected);
+        let spaces = "https://dev.azure.com/org/My%20Proj/_apis/git/repositories/repo";
+        assert_eq!(repo("https://dev.azure.com/org/My%20Proj/_git/repo").unwrap(), spaces);
+        let same = "https://dev.azure.com/org/repo/_apis/git/repositories/repo";
+        assert_eq!(repo("https://dev.azure.com/org/_git/repo").unwrap(), same);
+        let own = "https://org.visualstudio.com/proj/_apis/git/repositories/repo";
+        assert_eq!(repo("https://org.visualstudio.com/proj/_git/repo").unwrap(), own);
+        assert_eq!(repo("https://dev.azure.com/foo/bar/baz"), None);
+    }
+}

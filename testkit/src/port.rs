@@ -2,8 +2,10 @@
 
 use std::{
     collections::HashSet,
+    io::ErrorKind,
     net::{Ipv4Addr, TcpListener},
     sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -28,6 +30,25 @@ pub fn free() -> Result<u16> {
         .context("no free port on 127.0.0.1")?;
     taken.insert(port);
     Ok(port)
+}
+
+/// Listens on a port that [`free`] gave.
+///
+/// # Errors
+/// When something else listens there, and still does after a second.
+pub fn bind(port: u16) -> Result<TcpListener> {
+    let mut tries = 0;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            // A process that another thread is just starting holds, until it executes, whatever was open here when it
+            // was forked: the socket with which the port was found free, too.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 100 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result.with_context(|| format!("can't listen on port {port}")),
+        }
+    }
 }
 
 /// A number that differs between processes, so that test binaries that run side by side stay apart.

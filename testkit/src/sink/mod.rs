@@ -7,7 +7,6 @@ mod server;
 
 use std::{
     collections::HashSet,
-    net::{Ipv4Addr, TcpListener},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -250,7 +249,7 @@ impl Sink {
             return Ok(());
         }
         let runtime = self.runtime()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
+        let listener = port::bind(self.port)?;
         listener.set_nonblocking(true)?;
         let _inside = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;

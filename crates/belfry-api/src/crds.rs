@@ -1,15 +1,19 @@
-//! The CustomResourceDefinitions of Provider, Alert and Receiver, generated from their types: what a user reads in the types'
+//! The CustomResourceDefinitions, generated from their types: what a user reads in the types'
 //! documentation, what the API server checks and what Belfry checks itself are one thing.
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::{AlertSpec, GROUP, ProviderSpec, ReceiverSpec, ReceiverStatus, STORAGE_VERSION};
+use crate::{
+    AlertSpec, COMMIT_STATUS_VERSIONS, CommitStatusSpec, CommitStatusStatus, GROUP, ProviderSpec, ReceiverSpec,
+    ReceiverStatus, STORAGE_VERSION,
+};
 
 /// The CustomResourceDefinitions of every kind, in the order of their names.
 pub fn crds() -> Vec<Value> {
     vec![
         crd("Alert", "alerts", &spec_schema::<AlertSpec>()),
+        commit_status_crd(),
         crd("Provider", "providers", &spec_schema::<ProviderSpec>()),
     ]
 }
@@ -75,23 +79,51 @@ fn merge(map: &mut Map<String, Value>, variants: Vec<Value>) {
 /// The CustomResourceDefinition of Receiver.
 pub fn receiver_crd() -> Value {
     let mut schema = object_schema("Receiver", "receivers", &spec_schema::<ReceiverSpec>());
-    schema["properties"]["status"] = spec_schema::<ReceiverStatus>();
-    // Until it is written for the first time, what is there isn't observed.
-    schema["properties"]["status"]["default"] = json!({ "observedGeneration": -1 });
-    let ready = |field: &str| format!(".status.conditions[?(@.type==\"Ready\")].{field}");
-    let version = json!({
-        "name": "v1",
+    add_status::<ReceiverStatus>(&mut schema);
+    let age_first = [age(), ready("Ready", "status"), ready("Status", "message")];
+    definition("Receiver", "receivers", vec![reporting("v1", true, &age_first, &schema)])
+}
+
+fn commit_status_crd() -> Value {
+    let mut schema = object_schema("CommitStatus", "commitstatuses", &spec_schema::<CommitStatusSpec>());
+    add_status::<CommitStatusStatus>(&mut schema);
+    let column = |name: &str, path: &str| json!({ "name": name, "type": "string", "jsonPath": path });
+    let columns = [
+        age(),
+        column("Provider", ".spec.providerRef.name"),
+        column("Prefix", ".spec.prefix"),
+        ready("Ready", "status"),
+        ready("Status", "message"),
+    ];
+    let [stored, other] = COMMIT_STATUS_VERSIONS;
+    let versions = [(stored, true), (other, false)].map(|(name, stores)| reporting(name, stores, &columns, &schema));
+    definition("CommitStatus", "commitstatuses", versions.into())
+}
+
+/// A version of a kind that has conditions.
+fn reporting(name: &str, storage: bool, columns: &[Value], schema: &Value) -> Value {
+    json!({
+        "name": name,
         "served": true,
-        "storage": true,
-        "additionalPrinterColumns": [
-            { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
-            { "name": "Ready", "type": "string", "jsonPath": ready("status") },
-            { "name": "Status", "type": "string", "jsonPath": ready("message") },
-        ],
+        "storage": storage,
+        "additionalPrinterColumns": columns,
         "schema": { "openAPIV3Schema": schema },
         "subresources": { "status": {} },
-    });
-    definition("Receiver", "receivers", vec![version])
+    })
+}
+
+fn add_status<S: JsonSchema>(schema: &mut Value) {
+    schema["properties"]["status"] = spec_schema::<S>();
+    // Until it is written for the first time, what is there isn't observed.
+    schema["properties"]["status"]["default"] = json!({ "observedGeneration": -1 });
+}
+
+fn age() -> Value {
+    json!({ "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" })
+}
+
+fn ready(name: &str, field: &str) -> Value {
+    json!({ "name": name, "type": "string", "jsonPath": format!(".status.conditions[?(@.type==\"Ready\")].{field}") })
 }
 
 fn crd(kind: &str, plural: &str, spec: &Value) -> Value {
@@ -159,7 +191,7 @@ fn version(name: &str, warning: Option<String>, schema: &Value) -> Value {
         "name": name,
         "served": true,
         "storage": name == STORAGE_VERSION,
-        "additionalPrinterColumns": [{ "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" }],
+        "additionalPrinterColumns": [age()],
         "schema": { "openAPIV3Schema": schema },
         "subresources": {},
     });

@@ -1,12 +1,16 @@
 //! What users and Flux write: the custom resources of `notification.toolkit.fluxcd.io` and the Event that Flux's
 //! controllers POST. Types only. This crate knows nothing of what is done with them.
 
+mod commit_status;
 mod crds;
 mod event;
 mod meta;
 mod receiver;
 mod resources;
 
+pub use commit_status::{
+    AfterSuccess, Aggregate, CommitStatus, CommitStatusSpec, CommitStatusStatus, POSTED_CONTEXTS, PostedStatus,
+};
 pub use crds::{crds, receiver_crd, spec_schema};
 pub use event::{Event, ObjectReference};
 pub use meta::{Metadata, Resource};
@@ -30,3 +34,6 @@ pub const STORAGE_VERSION: &str = "v1beta3";
 /// Every version of Provider and Alert that was ever published, and the announced `v1`. Their fields are subsets of
 /// one schema, so all of them parse as the same types.
 pub const VERSIONS: [&str; 4] = ["v1", "v1beta3", "v1beta2", "v1beta1"];
+
+/// Every version of CommitStatus; the first one is stored.
+pub const COMMIT_STATUS_VERSIONS: [&str; 2] = ["v1beta1", "v1beta3"];

@@ -4,6 +4,7 @@
 
 pub mod announcement;
 pub mod cel;
+pub mod commit_status;
 pub mod config;
 pub mod decide;
 pub mod duration;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OpenFlags, limits::Limit};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit};
 
 use crate::OpenError;
 
@@ -95,6 +95,7 @@ impl Place {
     fn prepare(&self, connection: &mut Connection) -> Result<(), Failure> {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE)?;
         connection.set_prepared_statement_cache_capacity(64);
+        plan_once(connection)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -127,6 +128,7 @@ impl Place {
         let connection = Connection::open_with_flags(&self.file, flags)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.set_prepared_statement_cache_capacity(32);
+        plan_once(&connection)?;
         connection.execute_batch("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY")?;
         Ok(connection)
     }
@@ -149,6 +151,11 @@ impl Place {
             _ => OpenError::Engine(format!("{}: {error}", self.file.display())),
         }
     }
+}
+
+/// Without this SQLite prepares a statement anew whenever another value is bound that a plan could depend on: at each claim.
+fn plan_once(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 enum Failure {

@@ -33,6 +33,8 @@ enum Step {
 pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
     let mut finish = Finish::default();
     let mut memo = None;
+    // What came of the last one is written down together with the end of the claim.
+    let mut last = None;
     for (i, row) in claim.rows.iter().enumerate() {
         if shared.stopping() || (i > 0 && dest.circuit().is_open()) {
             break;
@@ -41,10 +43,14 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
         match step(&shared, &dest, row, known).await {
             Step::Ended(result, learned) => {
                 memo = learned.or(memo);
-                shared.store.settle(settlement(&claim, Some(result), None));
+                if i + 1 < claim.rows.len() {
+                    shared.store.settle(settlement(&claim, Some(result), None));
+                } else {
+                    last = Some(result);
+                }
             }
             Step::Again { result, at, step_aside } => {
-                shared.store.settle(settlement(&claim, Some(result), None));
+                last = Some(result);
                 finish = wait(row, at, step_aside);
                 break;
             }
@@ -55,7 +61,7 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
             }
         }
     }
-    shared.store.settle(settlement(&claim, None, Some(Finish { memo, ..finish })));
+    shared.store.settle(settlement(&claim, last, Some(Finish { memo, ..finish })));
 }
 
 fn wait(row: &Row, at: Time, step_aside: bool) -> Finish {

@@ -11,6 +11,7 @@ pub fn crds() -> Vec<Value> {
     vec![
         crd("Alert", "alerts", &spec_schema::<AlertSpec>()),
         crd("Provider", "providers", &spec_schema::<ProviderSpec>()),
+        receiver_crd(),
     ]
 }
 

@@ -30,3 +30,6 @@ pub const STORAGE_VERSION: &str = "v1beta3";
 /// Every version of Provider and Alert that was ever published, and the announced `v1`. Their fields are subsets of
 /// one schema, so all of them parse as the same types.
 pub const VERSIONS: [&str; 4] = ["v1", "v1beta3", "v1beta2", "v1beta1"];
+
+/// The versions of Receiver, of which the first is stored. The older ones parse as the same type.
+pub const RECEIVER_VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];

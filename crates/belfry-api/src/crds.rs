@@ -15,6 +15,7 @@ pub fn crds() -> Vec<Value> {
         crd("Alert", "alerts", &spec_schema::<AlertSpec>()),
         commit_status_crd(),
         crd("Provider", "providers", &spec_schema::<ProviderSpec>()),
+        receiver_crd(),
     ]
 }
 

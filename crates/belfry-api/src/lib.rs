@@ -37,3 +37,6 @@ pub const VERSIONS: [&str; 4] = ["v1", "v1beta3", "v1beta2", "v1beta1"];
 
 /// Every version of CommitStatus; the first one is stored.
 pub const COMMIT_STATUS_VERSIONS: [&str; 2] = ["v1beta1", "v1beta3"];
+
+/// The versions of Receiver, of which the first is stored. The older ones parse as the same type.
+pub const RECEIVER_VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];

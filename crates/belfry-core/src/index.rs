@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The few fields of a Flux object that Belfry's rules need.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +22,10 @@ pub struct IndexedObject {
     pub generation: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Annotations, without kubectl's copy of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// When it was created, as the API server writes it; empty for a manifest in a folder.
+    pub created: String,
     /// `spec.suspend`.
     pub suspended: bool,
     /// It carries a deletion timestamp.
@@ -89,7 +93,11 @@ impl IndexedObject {
             .and_then(Value::as_array)
             .and_then(|conditions| conditions.iter().find(|c| c.get("type").and_then(Value::as_str) == Some("Ready")))
             .and_then(|condition| Condition::deserialize(condition).ok());
-        let labels = object.pointer("/metadata/labels").and_then(|labels| BTreeMap::deserialize(labels).ok());
+        let map = |pointer: &str| -> BTreeMap<String, String> {
+            object.pointer(pointer).and_then(|map| BTreeMap::deserialize(map).ok()).unwrap_or_default()
+        };
+        let mut annotations = map("/metadata/annotations");
+        annotations.remove(LAST_APPLIED);
         Some(Self {
             group: text("/apiVersion")?.split_once('/').map_or_else(String::new, |(group, _)| group.to_owned()),
             kind: text("/kind")?,
@@ -97,7 +105,9 @@ impl IndexedObject {
             name: text("/metadata/name")?,
             uid: text("/metadata/uid").unwrap_or_default(),
             generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default(),
-            labels: labels.unwrap_or_default(),
+            labels: map("/metadata/labels"),
+            annotations,
+            created: text("/metadata/creationTimestamp").unwrap_or_default(),
             suspended: object.pointer("/spec/suspend").and_then(Value::as_bool).unwrap_or_default(),
             deleting: object.pointer("/metadata/deletionTimestamp").is_some(),
             source,
@@ -116,6 +126,36 @@ impl IndexedObject {
     }
 }
 
+/// The annotation in which kubectl keeps a second copy of the manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+impl IndexedObject {
+    /// What a Receiver's filters see of it: API version, kind and metadata, what is empty left out.
+    pub fn metadata(&self, version: &str) -> Value {
+        let mut metadata = serde_json::Map::new();
+        for (name, text) in [
+            ("name", &self.name),
+            ("namespace", &self.namespace),
+            ("uid", &self.uid),
+            ("creationTimestamp", &self.created),
+        ] {
+            if !text.is_empty() {
+                metadata.insert(name.to_owned(), text.as_str().into());
+            }
+        }
+        if self.generation != 0 {
+            metadata.insert("generation".to_owned(), self.generation.into());
+        }
+        for (name, map) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            if !map.is_empty() {
+                metadata.insert(name.to_owned(), json!(map));
+            }
+        }
+        let api_version = if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) };
+        json!({ "apiVersion": api_version, "kind": self.kind, "metadata": metadata })
+    }
+}
+
 /// Flux objects of the local cluster by kind, namespace and name.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectIndex {
@@ -126,6 +166,23 @@ impl ObjectIndex {
     /// The object of this kind, namespace and name.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&IndexedObject> {
         self.objects.get(kind)?.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The objects of this kind, namespace and API group that carry all of these labels, in the order of their names.
+    pub fn labelled(
+        &self,
+        kind: &str,
+        group: &str,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Vec<&IndexedObject> {
+        let of_kind = self.objects.get(kind).into_iter().flat_map(HashMap::values);
+        let mut found: Vec<&IndexedObject> = of_kind
+            .filter(|object| object.namespace == namespace && object.group == group)
+            .filter(|object| labels.iter().all(|(key, value)| object.labels.get(key) == Some(value)))
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
     }
 
     /// Adds or replaces an object.

@@ -4,9 +4,8 @@
 //! ```text
 //! keys(spec, inbound)          -> which public keys the request's token needs, if any (the caller fetches and caches)
 //! verify(spec, inbound, given) -> Accepted | CdEvents (the caller checks the body) | Ignored | Refused
-//! check(spec), check_secret(…) -> what must be mended before the Receiver can be ready
+//! check_secret(…)             -> what must be mended before the Receiver can be ready
 //! path(spec, …)                -> /hook/<digest>
-//! target(entry, …)             -> which objects an entry of spec.resources means
 //! ```
 //!
 //! Values only. This crate must not know the store, Kubernetes, sockets, clocks, or how CEL is evaluated. What stands
@@ -23,7 +22,6 @@ mod path;
 mod read;
 mod registry;
 mod signature;
-mod target;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -31,12 +29,12 @@ mod webhook;
 mod webhooks;
 
 use belfry_api::ReceiverSpec;
-pub use check::{Evaluated, Expression, Problem, TOKEN_NOT_FOUND, VALIDATION_FAILED, check, check_secret, expressions};
+pub use belfry_core::config::{Problem, receiver::check};
+pub use check::{TOKEN_NOT_FOUND, check_secret};
 pub use inbound::Inbound;
 pub use oidc::{Algorithm, BadDocument, Discovery, KeySource, Keys};
 pub use path::{Path, path};
 use serde_json::{Map, Value};
-pub use target::{Objects, Target, target};
 pub use verdict::{Accepted, Reason, Refused, Verdict};
 pub use webhook::{ClaimsCheck, Given, no_claims};
 pub use webhooks::cdevents::accepted as accepted_cdevent;

@@ -2,10 +2,10 @@
 //! body. Nothing is said about a body, and nothing is remembered, before the sender is known to be the right one.
 
 use belfry_api::ReceiverSpec;
-use belfry_core::{Time, secret::SecretData};
+use belfry_core::{Time, config::receiver::has_filters, secret::SecretData};
 
 use crate::{
-    Accepted, Inbound, KeySource, Keys, Object, Refused, Verdict, check,
+    Accepted, Inbound, KeySource, Keys, Object, Refused, Verdict,
     credential::Credential,
     events::{EventHeader, Filtered},
     inbound::plain,
@@ -134,7 +134,7 @@ pub(crate) fn verify(spec: &ReceiverSpec, inbound: &Inbound<'_>, given: &Given<'
 
 /// What filters see of the body. Without a filter nobody looks, and nothing is parsed.
 fn request(spec: &ReceiverSpec, inbound: &Inbound<'_>, replaced: Option<Object>) -> Result<Object, Refused> {
-    if !check::has_filters(spec) {
+    if !has_filters(spec) {
         return Ok(Object::new());
     }
     match replaced {

@@ -71,7 +71,7 @@ impl Store {
         for Gone { id, key } in self.read(move |reader| reader.gone(now.before(ABSENT))).await? {
             let scope = match key.kind {
                 ConfigKind::Provider => Scope::Dests(vec![DestId(id)]),
-                ConfigKind::Alert => Scope::Route(id),
+                _ => Scope::Route(id),
             };
             let (victims, in_flight) = self.read(move |reader| reader.victims(&scope, u64::MAX)).await?;
             let ended = self.kill(&victims, &format!("deleted: {key} was deleted")).await?;

@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use belfry_api::{AlertSpec, Metadata, ProviderSpec};
+use belfry_api::{AlertSpec, Metadata, ProviderSpec, ReceiverSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{AlertRule, Document, Finding, Options, Problem, ProviderRule, Snapshot, labels, sources, validate};
+use super::{
+    AlertRule, Document, Finding, Options, Problem, ProviderRule, ReceiverRule, Snapshot, labels, sources, validate,
+};
 use crate::{
     ConfigKey, ConfigKind, duration,
     regexes::{self, Regexes},
@@ -23,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Compiles documents. Documents of other groups and kinds are passed over without a finding. An object that is refused
-/// keeps the version that `last_good` holds, if any; one that has no document is gone.
+/// keeps the version that `last_good` holds, if any, unless it is a Receiver; one that has no document is gone.
 pub fn compile(documents: &[Document], last_good: &Snapshot, options: &Options) -> (Snapshot, Vec<Finding>) {
     let mut compiler = Compiler {
         last_good,
@@ -32,6 +34,7 @@ pub fn compile(documents: &[Document], last_good: &Snapshot, options: &Options) 
         first: HashMap::new(),
         providers: BTreeMap::new(),
         alerts: BTreeMap::new(),
+        receivers: BTreeMap::new(),
     };
     for document in documents {
         compiler.document(document);
@@ -47,6 +50,7 @@ struct Compiler<'a> {
     first: HashMap<ConfigKey, usize>,
     providers: BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>,
     alerts: BTreeMap<Arc<ConfigKey>, Arc<AlertRule>>,
+    receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
 }
 
 /// A document and what is to be said of it.
@@ -60,7 +64,8 @@ impl<'a> Compiler<'a> {
     fn document(&mut self, document: &'a Document) {
         let text = |field: &str| document.value.get(field).and_then(Value::as_str).unwrap_or_default();
         let Some((belfry_api::GROUP, version)) = text("apiVersion").split_once('/') else { return };
-        let Some(kind) = ConfigKind::parse(text("kind")) else { return };
+        let kind = ConfigKind::parse(text("kind"));
+        let Some(kind @ (ConfigKind::Provider | ConfigKind::Alert | ConfigKind::Receiver)) = kind else { return };
         let mut entry = Entry { object: None, origin: &document.origin, problems: Vec::new() };
         match self.object(kind, version, document, &mut entry) {
             Ok(()) => {}
@@ -91,24 +96,23 @@ impl<'a> Compiler<'a> {
             let message = "is not a name that a namespace can have";
             return Err(Problem::refusal("metadata.namespace", validate::INVALID, message));
         }
-        let key = match kind {
-            ConfigKind::Provider => ConfigKey::provider(&metadata.namespace, &metadata.name),
-            ConfigKind::Alert => ConfigKey::alert(&metadata.namespace, &metadata.name),
-        };
+        let key =
+            ConfigKey { kind, namespace: metadata.namespace.as_str().into(), name: metadata.name.as_str().into() };
         entry.object = Some(key.clone());
         if let Some(first) = self.first.get(&key).and_then(|first| self.entries.get(*first)) {
             let origin = if first.origin.is_empty() { "another document" } else { first.origin };
             return Err(Problem::refusal("", "Duplicate", format!("{origin} holds it already, and that one counts")));
         }
         self.first.insert(key.clone(), self.entries.len());
-        let compiled = known_version(version).and_then(|()| {
+        let compiled = known_version(kind, version).and_then(|()| {
             let mut spec = document.value.get("spec").cloned().unwrap_or_default();
             if spec.is_null() {
                 return Err(Problem::refusal("spec", validate::INVALID, "is required"));
             }
             match kind {
                 ConfigKind::Provider => self.provider(&key, metadata, &mut spec, entry),
-                ConfigKind::Alert => self.alert(&key, metadata, &mut spec, entry),
+                ConfigKind::Receiver => self.receiver(&key, metadata, &mut spec, entry),
+                _ => self.alert(&key, metadata, &mut spec, entry),
             }
         });
         compiled.map_err(|problem| self.keep_last_good(&key, problem))
@@ -167,13 +171,40 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
+    fn receiver(
+        &mut self,
+        key: &ConfigKey,
+        metadata: Metadata,
+        spec: &mut Value,
+        entry: &mut Entry<'a>,
+    ) -> Result<(), Problem> {
+        let spec = checked::<ReceiverSpec>(ConfigKind::Receiver, spec, entry);
+        // Compiling is the dear part, and most changes are other objects'.
+        let same = |known: &&Arc<ReceiverRule>| {
+            known.flaw.is_none() && *known.metadata == metadata && spec.as_ref().is_ok_and(|spec| *spec == *known.spec)
+        };
+        let rule = match self.last_good.receiver(key).filter(same) {
+            Some(known) => known.clone(),
+            None => Arc::new(ReceiverRule::compile(key, metadata, spec, self.options)),
+        };
+        self.receivers.insert(rule.key.clone(), rule.clone());
+        match &rule.flaw {
+            Some(flaw) => Err(flaw.clone()),
+            None => {
+                entry.problems.extend(rule.warnings());
+                Ok(())
+            }
+        }
+    }
+
     /// Puts the last good version in force, and says so.
     fn keep_last_good(&mut self, key: &ConfigKey, mut problem: Problem) -> Problem {
         let kept = match key.kind {
             ConfigKind::Provider => self.last_good.provider(key).cloned().map(|rule| {
                 self.providers.insert(rule.key.clone(), rule);
             }),
-            ConfigKind::Alert => self.last_good.alert(key).cloned().map(|rule| {
+            ConfigKind::Receiver => None,
+            _ => self.last_good.alert(key).cloned().map(|rule| {
                 self.alerts.insert(rule.key.clone(), rule);
             }),
         };
@@ -201,7 +232,7 @@ impl<'a> Compiler<'a> {
             }
         }
         let findings = self.entries.into_iter().flat_map(Entry::findings).collect();
-        (Snapshot::new(self.providers, self.alerts, self.options), findings)
+        (Snapshot::new(self.providers, self.alerts, self.receivers, self.options), findings)
     }
 
     /// What doesn't work of an Alert as it is in force.
@@ -262,11 +293,15 @@ impl Entry<'_> {
     }
 }
 
-fn known_version(version: &str) -> Result<(), Problem> {
-    if belfry_api::VERSIONS.contains(&version) {
+fn known_version(kind: ConfigKind, version: &str) -> Result<(), Problem> {
+    let (known, wanted): (&[&str], _) = match kind {
+        ConfigKind::Receiver => (&belfry_api::RECEIVER_VERSIONS, belfry_api::RECEIVER_VERSIONS[0]),
+        _ => (&belfry_api::VERSIONS, belfry_api::STORAGE_VERSION),
+    };
+    if known.contains(&version) {
         return Ok(());
     }
-    let message = format!("there is no version '{version}', use {}/{}", belfry_api::GROUP, belfry_api::STORAGE_VERSION);
+    let message = format!("there is no version '{version}', use {}/{wanted}", belfry_api::GROUP);
     Err(Problem::refusal("apiVersion", "UnknownVersion", message))
 }
 

@@ -3,6 +3,7 @@
 
 mod compile;
 mod labels;
+pub mod receiver;
 mod snapshot;
 mod sources;
 mod validate;
@@ -10,6 +11,7 @@ mod validate;
 use std::fmt;
 
 pub use compile::compile;
+pub use receiver::ReceiverRule;
 pub use snapshot::{AlertRule, Matched, ProviderRule, Snapshot, takes_status_updates};
 
 use crate::ConfigKey;

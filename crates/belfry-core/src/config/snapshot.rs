@@ -9,8 +9,8 @@ use std::{
 use belfry_api::{AlertSpec, Event, Metadata, ProviderSpec};
 use serde_json::{Value, json};
 
-use super::sources::Sources;
-use crate::{ConfigKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes};
+use super::{ReceiverRule, sources::Sources};
+use crate::{ConfigKey, ConfigKind, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes};
 
 /// Every Provider and Alert that is in force, indexed for matching. The default is empty.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,7 @@ pub struct Snapshot {
     /// In the order of their keys, which is the order of an event's routes.
     routes: Vec<Route>,
     sources: Sources,
+    receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
     no_cross_namespace_refs: bool,
 }
 
@@ -94,9 +95,11 @@ impl Snapshot {
     pub(super) fn new(
         providers: BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>,
         alerts: BTreeMap<Arc<ConfigKey>, Arc<AlertRule>>,
+        receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
         options: &super::Options,
     ) -> Self {
-        let mut snapshot = Self { no_cross_namespace_refs: options.no_cross_namespace_refs, ..Self::default() };
+        let no_cross_namespace_refs = options.no_cross_namespace_refs;
+        let mut snapshot = Self { no_cross_namespace_refs, receivers, ..Self::default() };
         for (number, (key, rule)) in (0..).zip(alerts) {
             let provider = providers.get(&rule.provider);
             let reference = RouteRef {
@@ -135,12 +138,24 @@ impl Snapshot {
         self.routes.iter().map(|route| &route.rule)
     }
 
-    /// Every object as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
+    /// The Receiver with this key, in force or not.
+    pub fn receiver(&self, key: &ConfigKey) -> Option<&Arc<ReceiverRule>> {
+        self.receivers.get(key)
+    }
+
+    /// Every Receiver, in force or not, in the order of their keys.
+    pub fn receivers(&self) -> impl ExactSizeIterator<Item = &Arc<ReceiverRule>> {
+        self.receivers.values()
+    }
+
+    /// Every object in force as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
     /// without an API server. Secrets are not part of a configuration; they are only named in it.
     pub fn bodies(&self) -> Vec<(ConfigKey, Value)> {
         let providers = self.providers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
-        let mut bodies: Vec<_> = providers.chain(alerts).collect();
+        let receivers = self.receivers().filter(|rule| rule.flaw.is_none());
+        let receivers = receivers.map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
+        let mut bodies: Vec<_> = providers.chain(alerts).chain(receivers).collect();
         bodies.sort_by(|a, b| a.0.cmp(&b.0));
         bodies
     }
@@ -190,8 +205,12 @@ fn note(rule: &AlertRule, reason: &'static str, message: String) -> Announcement
 }
 
 fn body(key: &ConfigKey, metadata: &Metadata, spec: Value) -> (ConfigKey, Value) {
+    let version = match key.kind {
+        ConfigKind::Receiver => belfry_api::RECEIVER_VERSIONS[0],
+        _ => belfry_api::STORAGE_VERSION,
+    };
     let manifest = json!({
-        "apiVersion": format!("{}/{}", belfry_api::GROUP, belfry_api::STORAGE_VERSION),
+        "apiVersion": format!("{}/{version}", belfry_api::GROUP),
         "kind": key.kind.as_str(),
         "metadata": metadata,
         "spec": spec,

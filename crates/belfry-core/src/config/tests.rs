@@ -216,7 +216,7 @@ fn older_versions_and_other_documents_are_taken_as_they_are() {
     );
     let no_namespace = with(alert("a", all_of("Bucket")), "/metadata/namespace", None);
     let foreign = with(alert("b", all_of("Bucket")), "/apiVersion", Some(json!("monitoring/v1")));
-    let receiver = manifest("Receiver", "r", json!({}));
+    let receiver = manifest("Bell", "r", json!({}));
     let bare = Document { origin: String::new(), value: json!("text") };
     let (snapshot, findings) = compiled(&[old, no_namespace, foreign, receiver, bare]);
     assert_eq!(

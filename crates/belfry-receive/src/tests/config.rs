@@ -3,7 +3,9 @@
 use belfry_api::{OidcProvider, OidcVariable};
 
 use super::*;
-use crate::{Evaluated, Path, Problem, TOKEN_NOT_FOUND, VALIDATION_FAILED, check, check_secret, expressions, path};
+use belfry_core::config::receiver::{Evaluated, expressions};
+
+use crate::{Path, Problem, TOKEN_NOT_FOUND, check, check_secret, path};
 
 #[test]
 fn digests_are_the_peers() {
@@ -91,7 +93,8 @@ fn the_rules_between_fields() {
         check(&unknown),
         [Problem {
             field: "spec.type".into(),
-            reason: VALIDATION_FAILED,
+            reason: "ValidationFailed",
+            refused: true,
             message: r#"receiver type "Github" not supported"#.into(),
         }]
     );

@@ -67,7 +67,7 @@ async fn crds_are_printed() {
     let output = belfry(&["crds"]).await;
     let out = text(&output.stdout);
     assert!(output.status.success());
-    assert_eq!(out.matches("kind: CustomResourceDefinition").count(), 3, "{out}");
+    assert_eq!(out.matches("kind: CustomResourceDefinition").count(), 4, "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

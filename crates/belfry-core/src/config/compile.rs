@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use belfry_api::{AlertSpec, Metadata, ProviderSpec, ReceiverSpec};
+use belfry_api::{AlertSpec, CommitStatusSpec, CrossNamespaceObjectReference, Metadata, ProviderSpec, ReceiverSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    AlertRule, Document, Finding, Options, Problem, ProviderRule, ReceiverRule, Snapshot, labels, sources, validate,
+    AlertRule, CommitStatusRule, Document, Finding, Options, Problem, ProviderRule, ReceiverRule, Snapshot, labels,
+    snapshot::Rules, sources, validate,
 };
 use crate::{
     ConfigKey, ConfigKind, duration,
@@ -34,6 +35,7 @@ pub fn compile(documents: &[Document], last_good: &Snapshot, options: &Options) 
         first: HashMap::new(),
         providers: BTreeMap::new(),
         alerts: BTreeMap::new(),
+        commit_statuses: BTreeMap::new(),
         receivers: BTreeMap::new(),
     };
     for document in documents {
@@ -50,6 +52,7 @@ struct Compiler<'a> {
     first: HashMap<ConfigKey, usize>,
     providers: BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>,
     alerts: BTreeMap<Arc<ConfigKey>, Arc<AlertRule>>,
+    commit_statuses: BTreeMap<Arc<ConfigKey>, Arc<CommitStatusRule>>,
     receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
 }
 
@@ -64,8 +67,7 @@ impl<'a> Compiler<'a> {
     fn document(&mut self, document: &'a Document) {
         let text = |field: &str| document.value.get(field).and_then(Value::as_str).unwrap_or_default();
         let Some((belfry_api::GROUP, version)) = text("apiVersion").split_once('/') else { return };
-        let kind = ConfigKind::parse(text("kind"));
-        let Some(kind @ (ConfigKind::Provider | ConfigKind::Alert | ConfigKind::Receiver)) = kind else { return };
+        let Some(kind) = ConfigKind::parse(text("kind")).filter(|kind| *kind != ConfigKind::Cluster) else { return };
         let mut entry = Entry { object: None, origin: &document.origin, problems: Vec::new() };
         match self.object(kind, version, document, &mut entry) {
             Ok(()) => {}
@@ -112,7 +114,8 @@ impl<'a> Compiler<'a> {
             match kind {
                 ConfigKind::Provider => self.provider(&key, metadata, &mut spec, entry),
                 ConfigKind::Receiver => self.receiver(&key, metadata, &mut spec, entry),
-                _ => self.alert(&key, metadata, &mut spec, entry),
+                ConfigKind::CommitStatus => self.commit_status(&key, metadata, &mut spec, entry),
+                ConfigKind::Alert | ConfigKind::Cluster => self.alert(&key, metadata, &mut spec, entry),
             }
         });
         compiled.map_err(|problem| self.keep_last_good(&key, problem))
@@ -171,6 +174,19 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
+    fn commit_status(
+        &mut self,
+        key: &ConfigKey,
+        metadata: Metadata,
+        spec: &mut Value,
+        entry: &mut Entry<'a>,
+    ) -> Result<(), Problem> {
+        let spec: CommitStatusSpec = checked(ConfigKind::CommitStatus, spec, entry)?;
+        let rule = CommitStatusRule::compile(key, metadata, spec)?;
+        self.commit_statuses.insert(rule.key.clone(), Arc::new(rule));
+        Ok(())
+    }
+
     fn receiver(
         &mut self,
         key: &ConfigKey,
@@ -203,10 +219,13 @@ impl<'a> Compiler<'a> {
             ConfigKind::Provider => self.last_good.provider(key).cloned().map(|rule| {
                 self.providers.insert(rule.key.clone(), rule);
             }),
-            ConfigKind::Receiver => None,
-            _ => self.last_good.alert(key).cloned().map(|rule| {
+            ConfigKind::CommitStatus => self.last_good.commit_status(key).cloned().map(|rule| {
+                self.commit_statuses.insert(rule.key.clone(), rule);
+            }),
+            ConfigKind::Alert => self.last_good.alert(key).cloned().map(|rule| {
                 self.alerts.insert(rule.key.clone(), rule);
             }),
+            ConfigKind::Receiver | ConfigKind::Cluster => None,
         };
         if kept.is_some() {
             problem.message.push_str(" (the version before stays in force)");
@@ -215,9 +234,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn finish(mut self) -> (Snapshot, Vec<Finding>) {
-        // What an Alert is warned of takes all Providers.
-        for (key, rule) in &self.alerts {
-            let problems = self.alert_warnings(rule);
+        // What a route is warned of takes all Providers.
+        let alerts = self.alerts.iter().map(|(key, rule)| (key, self.alert_warnings(rule)));
+        let statuses = self.commit_statuses.iter().map(|(key, rule)| (key, self.commit_status_warnings(rule)));
+        for (key, problems) in alerts.chain(statuses).collect::<Vec<_>>() {
             if let Some(entry) = self.first.get(key.as_ref()).and_then(|entry| self.entries.get_mut(*entry)) {
                 entry.problems.extend(problems);
             }
@@ -232,7 +252,13 @@ impl<'a> Compiler<'a> {
             }
         }
         let findings = self.entries.into_iter().flat_map(Entry::findings).collect();
-        (Snapshot::new(self.providers, self.alerts, self.receivers, self.options), findings)
+        let rules = Rules {
+            providers: self.providers,
+            alerts: self.alerts,
+            commit_statuses: self.commit_statuses,
+            receivers: self.receivers,
+        };
+        (Snapshot::new(rules, self.options), findings)
     }
 
     /// What doesn't work of an Alert as it is in force.
@@ -255,15 +281,38 @@ impl<'a> Compiler<'a> {
                 problems.push(Problem::warning(&format!("spec.{list}[{}]", bad.index), "InvalidConfig", message));
             }
         }
-        for (index, source) in rule.spec.event_sources.iter().enumerate() {
-            let namespace = source.namespace.as_deref().unwrap_or(&rule.key.namespace);
-            let own = &*rule.key.namespace;
+        problems.extend(self.source_warnings(&rule.key, &rule.spec.event_sources));
+        problems
+    }
+
+    /// What doesn't work of a CommitStatus as it is in force.
+    fn commit_status_warnings(&self, rule: &CommitStatusRule) -> Vec<Problem> {
+        let mut problems = rule.provider_problems(&self.providers);
+        let others = self.commit_statuses.values().filter(|other| other.key != rule.key && !other.spec.suspend);
+        if let Some(other) = others.filter(|_| !rule.spec.suspend).find(|other| rule.collides(other, &self.providers)) {
+            let message = format!(
+                "{} writes the same contexts to the same repository, and each overwrites what the other says: give them \
+                 different prefixes",
+                other.key
+            );
+            problems.push(Problem::warning("spec.prefix", "ContextConflict", message));
+        }
+        problems.extend(self.source_warnings(&rule.key, &rule.spec.event_sources));
+        problems
+    }
+
+    /// Sources that never select anything.
+    fn source_warnings(&self, key: &ConfigKey, sources: &[CrossNamespaceObjectReference]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let own = &*key.namespace;
+        for (index, source) in sources.iter().enumerate() {
+            let namespace = source.namespace.as_deref().unwrap_or(own);
             let field = |name: &str| format!("spec.eventSources[{index}].{name}");
             if namespace == "*" && !sources::may_select_all_namespaces(own, self.options) {
                 let message = if self.options.no_cross_namespace_refs {
                     "'*' matches nothing, because references to other namespaces are blocked".to_owned()
                 } else {
-                    "'*' matches nothing: only Alerts in the namespace that Belfry runs in can select all namespaces"
+                    "'*' matches nothing: only objects in the namespace that Belfry runs in can select all namespaces"
                         .to_owned()
                 };
                 problems.push(Problem::warning(&field("namespace"), "AccessDenied", message));
@@ -296,6 +345,7 @@ impl Entry<'_> {
 fn known_version(kind: ConfigKind, version: &str) -> Result<(), Problem> {
     let (known, wanted): (&[&str], _) = match kind {
         ConfigKind::Receiver => (&belfry_api::RECEIVER_VERSIONS, belfry_api::RECEIVER_VERSIONS[0]),
+        ConfigKind::CommitStatus => (&belfry_api::COMMIT_STATUS_VERSIONS, belfry_api::COMMIT_STATUS_VERSIONS[0]),
         _ => (&belfry_api::VERSIONS, belfry_api::STORAGE_VERSION),
     };
     if known.contains(&version) {

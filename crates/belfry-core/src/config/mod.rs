@@ -1,6 +1,7 @@
 //! Configuration as a pure function: documents in, a [`Snapshot`] and [`Finding`]s out. Watches and a directory of
 //! manifests differ only in who supplies the documents and who writes the findings.
 
+mod commit_status;
 mod compile;
 mod labels;
 pub mod receiver;
@@ -10,6 +11,7 @@ mod validate;
 
 use std::fmt;
 
+pub use commit_status::CommitStatusRule;
 pub use compile::compile;
 pub use receiver::ReceiverRule;
 pub use snapshot::{AlertRule, Matched, ProviderRule, Snapshot, takes_status_updates};

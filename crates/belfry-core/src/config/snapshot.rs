@@ -9,7 +9,7 @@ use std::{
 use belfry_api::{AlertSpec, Event, Metadata, ProviderSpec};
 use serde_json::{Value, json};
 
-use super::{ReceiverRule, sources::Sources};
+use super::{CommitStatusRule, ReceiverRule, sources::Sources};
 use crate::{ConfigKey, ConfigKind, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes};
 
 /// Every Provider and Alert that is in force, indexed for matching. The default is empty.
@@ -20,6 +20,7 @@ pub struct Snapshot {
     /// In the order of their keys, which is the order of an event's routes.
     routes: Vec<Route>,
     sources: Sources,
+    commit_statuses: BTreeMap<Arc<ConfigKey>, Arc<CommitStatusRule>>,
     receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
     no_cross_namespace_refs: bool,
 }
@@ -85,6 +86,14 @@ struct Route {
     suspended: bool,
 }
 
+/// What is in force, before it is indexed.
+pub(super) struct Rules {
+    pub(super) providers: BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>,
+    pub(super) alerts: BTreeMap<Arc<ConfigKey>, Arc<AlertRule>>,
+    pub(super) commit_statuses: BTreeMap<Arc<ConfigKey>, Arc<CommitStatusRule>>,
+    pub(super) receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
+}
+
 /// Types that take `commit_status: update` events: those that post commit statuses, and those that pass events on.
 pub fn takes_status_updates(provider_type: &str) -> bool {
     belfry_api::COMMIT_STATUS_TYPES.contains(&provider_type)
@@ -92,14 +101,10 @@ pub fn takes_status_updates(provider_type: &str) -> bool {
 }
 
 impl Snapshot {
-    pub(super) fn new(
-        providers: BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>,
-        alerts: BTreeMap<Arc<ConfigKey>, Arc<AlertRule>>,
-        receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
-        options: &super::Options,
-    ) -> Self {
+    pub(super) fn new(rules: Rules, options: &super::Options) -> Self {
+        let Rules { providers, alerts, commit_statuses, receivers } = rules;
         let no_cross_namespace_refs = options.no_cross_namespace_refs;
-        let mut snapshot = Self { no_cross_namespace_refs, receivers, ..Self::default() };
+        let mut snapshot = Self { no_cross_namespace_refs, commit_statuses, receivers, ..Self::default() };
         for (number, (key, rule)) in (0..).zip(alerts) {
             let provider = providers.get(&rule.provider);
             let reference = RouteRef {
@@ -138,6 +143,16 @@ impl Snapshot {
         self.routes.iter().map(|route| &route.rule)
     }
 
+    /// The CommitStatus with this key.
+    pub fn commit_status(&self, key: &ConfigKey) -> Option<&Arc<CommitStatusRule>> {
+        self.commit_statuses.get(key)
+    }
+
+    /// Every CommitStatus, in the order of their keys.
+    pub fn commit_statuses(&self) -> impl ExactSizeIterator<Item = &Arc<CommitStatusRule>> {
+        self.commit_statuses.values()
+    }
+
     /// The Receiver with this key, in force or not.
     pub fn receiver(&self, key: &ConfigKey) -> Option<&Arc<ReceiverRule>> {
         self.receivers.get(key)
@@ -155,7 +170,8 @@ impl Snapshot {
         let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let receivers = self.receivers().filter(|rule| rule.flaw.is_none());
         let receivers = receivers.map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
-        let mut bodies: Vec<_> = providers.chain(alerts).chain(receivers).collect();
+        let statuses = self.commit_statuses().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
+        let mut bodies: Vec<_> = providers.chain(alerts).chain(statuses).chain(receivers).collect();
         bodies.sort_by(|a, b| a.0.cmp(&b.0));
         bodies
     }
@@ -207,6 +223,7 @@ fn note(rule: &AlertRule, reason: &'static str, message: String) -> Announcement
 fn body(key: &ConfigKey, metadata: &Metadata, spec: Value) -> (ConfigKey, Value) {
     let version = match key.kind {
         ConfigKind::Receiver => belfry_api::RECEIVER_VERSIONS[0],
+        ConfigKind::CommitStatus => belfry_api::COMMIT_STATUS_VERSIONS[0],
         _ => belfry_api::STORAGE_VERSION,
     };
     let manifest = json!({

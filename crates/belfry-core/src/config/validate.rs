@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use belfry_api::{AlertSpec, ProviderSpec, ReceiverSpec, spec_schema};
+use belfry_api::{AlertSpec, CommitStatusSpec, ProviderSpec, ReceiverSpec, spec_schema};
 use regex::Regex;
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ const UNKNOWN_FIELD: &str = "UnknownField";
 
 static PROVIDER: LazyLock<Schema> = LazyLock::new(|| Schema::read(&spec_schema::<ProviderSpec>()));
 static ALERT: LazyLock<Schema> = LazyLock::new(|| Schema::read(&spec_schema::<AlertSpec>()));
+static COMMIT_STATUS: LazyLock<Schema> = LazyLock::new(|| Schema::read(&spec_schema::<CommitStatusSpec>()));
 static RECEIVER: LazyLock<Schema> = LazyLock::new(|| Schema::read(&spec_schema::<ReceiverSpec>()));
 
 /// Checks a spec against its kind's schema, and takes nulls and unknown fields out of it.
@@ -29,8 +30,9 @@ pub(super) fn spec(kind: ConfigKind, spec: &mut Value) -> Vec<Problem> {
         }
         ConfigKind::Alert => walk.value(&ALERT, spec),
         ConfigKind::Receiver => walk.value(&RECEIVER, spec),
-        // Read elsewhere, or never written.
-        ConfigKind::CommitStatus | ConfigKind::Cluster => {}
+        ConfigKind::CommitStatus => walk.value(&COMMIT_STATUS, spec),
+        // There are no such manifests.
+        ConfigKind::Cluster => {}
     }
     walk.problems
 }

@@ -359,3 +359,48 @@ fn types_that_take_status_updates_are_known() {
     let (snapshot, _) = compiled(&[alert("a", all_of("Kustomization"))]);
     assert!(snapshot.routes(&event("apps", "x", "info", ""), &ObjectIndex::default()).routes[0].takes_status_updates);
 }
+
+#[test]
+fn commit_statuses_are_refused_or_warned_of_with_the_reason() {
+    let status = |name: &str, provider: &str, more: serde_json::Value| {
+        let mut spec = json!({
+            "providerRef": { "name": provider },
+            "eventSources": [{ "kind": "Kustomization", "name": "*" }],
+            "prefix": "dev",
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        json!({
+            "apiVersion": "notification.toolkit.fluxcd.io/v1beta1", "kind": "CommitStatus",
+            "metadata": { "name": name, "namespace": "apps" }, "spec": spec,
+        })
+    };
+    let provider = |name: &str, type_: &str| {
+        json!({
+            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider",
+            "metadata": { "name": name, "namespace": "apps" },
+            "spec": { "type": type_, "address": "https://github.com/org/repo" },
+        })
+    };
+    let documents = [
+        provider("hub", "github"),
+        provider("chat", "slack"),
+        status("a", "hub", json!({})),
+        status("b", "hub", json!({ "aggregate": "all" })),
+        status("c", "hub", json!({ "eventSources": [{ "kind": "Kustomization", "name": "web" }] })),
+        status("d", "hub", json!({ "prefix": "prod" })),
+        status("e", "chat", json!({})),
+        status("f", "hub", json!({ "contextExpr": "event.reason +" })),
+        status("g", "hub", json!({ "prefix": "no spaces" })),
+        status("h", "hub", json!({ "aggregate": "all", "contextExpr": "'x'" })),
+        status("i", "none", json!({ "prefix": "i" })),
+    ];
+    let documents: Vec<_> = documents.into_iter().map(|value| Document { origin: String::new(), value }).collect();
+    let (snapshot, findings) = compile(&documents, &Snapshot::default(), &Options::default());
+    let told: Vec<_> = findings.iter().filter(|finding| finding.problem.is_some()).map(ToString::to_string).collect();
+    insta::assert_yaml_snapshot!(told);
+    let names: Vec<_> = snapshot.commit_statuses().map(|rule| rule.key.name.to_string()).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e", "i"]);
+    let again: Vec<_> =
+        snapshot.bodies().into_iter().map(|(_, value)| Document { origin: String::new(), value }).collect();
+    assert_eq!(compile(&again, &Snapshot::default(), &Options::default()).0.bodies(), snapshot.bodies());
+}

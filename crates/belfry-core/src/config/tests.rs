@@ -194,7 +194,7 @@ fn what_works_otherwise_than_written_is_in_force_and_said() {
             "[warned, InvalidConfig] a.yaml: Alert/apps/a: spec.exclusionList[0]: failed to compile exclusion regex: \
              a**: invalid nested repetition operator: *",
             "[warned, AccessDenied] a.yaml: Alert/apps/a: spec.eventSources[0].namespace: '*' matches nothing: only \
-             Alerts in the namespace that Belfry runs in can select all namespaces",
+             objects in the namespace that Belfry runs in can select all namespaces",
             "[warned, InvalidConfig] a.yaml: Alert/apps/a: spec.eventSources[1].matchLabels: error using matchLabels \
              from event source Kustomization/apps/*: 'app' has a value that no label can have",
         ]

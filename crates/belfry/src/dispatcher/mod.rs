@@ -5,7 +5,7 @@ mod lane;
 mod notifiers;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use belfry_core::{
     limits,
     notification::Outcome,
 };
-use belfry_store::{DestId, LaneId, Room, Row, Store};
+use belfry_store::{Claim, DestId, LaneId, Room, Row, Store};
 use tokio::{
     sync::watch,
     task::{self, JoinError, JoinSet},
@@ -35,6 +35,9 @@ use crate::{configuration::Configuration, environment::Environment, metrics::Met
 /// How often a Provider that must be mended is looked at for a change that nothing announces, such as of a Secret in a
 /// cluster.
 const RECHECK: Duration = Duration::from_secs(5);
+
+/// Lanes of a destination that are claimed beyond those that can be drained at once.
+const READY: u32 = limits::PROVIDER_CONCURRENCY;
 
 /// What the dispatcher and its lanes work with.
 pub struct Shared {
@@ -174,7 +177,10 @@ pub struct Dispatcher {
 struct Queue {
     /// When its earliest lane is due; `None` when nothing waits.
     due: Option<Time>,
+    /// Lanes that are being drained.
     in_flight: u32,
+    /// Lanes that were claimed together with them, and are drained as those end: one claim for many.
+    ready: VecDeque<Claim>,
     /// Known once something was claimed for it.
     destination: Option<Arc<Destination>>,
 }
@@ -192,8 +198,15 @@ impl Queue {
         if let Some(probe_at) = destination.circuit().probe_at() {
             return (self.in_flight == 0 && probe_at <= now).then_some(Room { lanes: 1, probe: true });
         }
-        let lanes = limits::PROVIDER_CONCURRENCY.saturating_sub(self.in_flight);
+        let lanes = self.lacks();
         (due <= now && lanes > 0).then_some(Room { lanes, probe: false })
+    }
+
+    /// Lanes that may be claimed: none until a good part of those that were claimed last is drained.
+    fn lacks(&self) -> u32 {
+        let claimed = self.in_flight + self.ready.len() as u32;
+        let full = limits::PROVIDER_CONCURRENCY + READY;
+        if claimed < limits::PROVIDER_CONCURRENCY + READY / 4 { full - claimed } else { 0 }
     }
 
     /// When to look again, if nothing happens before.
@@ -203,7 +216,7 @@ impl Queue {
             Some(destination) if shared.suspended(&destination.key) => None,
             Some(destination) => match destination.circuit().probe_at() {
                 Some(probe_at) => (self.in_flight == 0).then_some(probe_at),
-                None => (self.in_flight < limits::PROVIDER_CONCURRENCY).then_some(due),
+                None => (self.lacks() > 0).then_some(due),
             },
             None => Some(due),
         }
@@ -254,7 +267,7 @@ impl Dispatcher {
                 Ok(dests) => {
                     for (id, key, due) in dests {
                         let destination = self.shared.destination(id, &Arc::new(key));
-                        self.queues.insert(id, Queue { due, in_flight: 0, destination: Some(destination) });
+                        self.queues.insert(id, Queue { due, destination: Some(destination), ..Queue::default() });
                     }
                     return;
                 }
@@ -276,7 +289,8 @@ impl Dispatcher {
     /// Claims what there is room for, and starts to drain it. Whether there was anything.
     async fn claim(&mut self) -> bool {
         let now = self.shared.now();
-        let mut left = limits::DISPATCH_CONCURRENCY.saturating_sub(self.lanes.len() as u32);
+        let ready: usize = self.queues.values().map(|queue| queue.ready.len()).sum();
+        let mut left = limits::DISPATCH_CONCURRENCY.saturating_sub((self.lanes.len() + ready) as u32);
         let mut rooms = Vec::new();
         for (id, queue) in &self.queues {
             if let Some(mut room) = queue.room(&self.shared, now)
@@ -306,12 +320,30 @@ impl Dispatcher {
             let destination = self.shared.destination(claim.dest, &claim.dest_key);
             let queue = self.queues.entry(claim.dest).or_default();
             queue.destination.get_or_insert_with(|| destination.clone());
-            queue.in_flight += 1;
-            let what = (claim.dest, claim.lane);
-            let task = self.tasks.spawn(lane::drain(self.shared.clone(), destination, claim));
-            self.lanes.insert(task.id(), what);
+            queue.ready.push_back(claim);
         }
+        let dests: Vec<DestId> = self.queues.iter().filter(|(_, q)| !q.ready.is_empty()).map(|(id, _)| *id).collect();
+        dests.into_iter().for_each(|dest| self.start(dest));
         any
+    }
+
+    /// Drains what was claimed, as far as there is room for it; gives it back where it can't be delivered now.
+    fn start(&mut self, dest: DestId) {
+        let Some(queue) = self.queues.get_mut(&dest) else { return };
+        let Some(destination) = &queue.destination else { return };
+        let down = destination.circuit().is_open();
+        let most = if down { 1 } else { limits::PROVIDER_CONCURRENCY };
+        while queue.in_flight < most
+            && let Some(claim) = queue.ready.pop_front()
+        {
+            queue.in_flight += 1;
+            let lane = claim.lane;
+            let task = self.tasks.spawn(lane::drain(self.shared.clone(), destination.clone(), claim));
+            self.lanes.insert(task.id(), (dest, lane));
+        }
+        if down {
+            queue.ready.drain(..).for_each(|claim| self.shared.store.release(claim.lane));
+        }
     }
 
     fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -327,6 +359,7 @@ impl Dispatcher {
             tracing::error!(%error, "a lane ended unexpectedly; its deliveries are made again");
             self.shared.store.release(lane);
         }
+        self.start(dest);
     }
 
     fn pause(&self) -> Duration {

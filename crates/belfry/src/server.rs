@@ -14,10 +14,14 @@ use std::{
 };
 
 use axum::body::Body;
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -145,23 +149,38 @@ async fn whole(request: Request<Incoming>, peer: SocketAddr, bounds: Bounds) -> 
     if sent + parts.uri.path().len() > bounds.headers {
         return Err(empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
-    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > bounds.body as u64) {
-        return Err(empty(StatusCode::PAYLOAD_TOO_LARGE));
-    }
-    let collected = tokio::time::timeout(bounds.body_timeout, Limited::new(body, bounds.body).collect()).await;
-    match collected {
-        Ok(Ok(body)) => {
+    match tokio::time::timeout(bounds.body_timeout, collect(body, bounds.body)).await {
+        Ok(Ok(Some(body))) => {
             parts.extensions.insert(axum::extract::ConnectInfo(peer));
-            Ok(Request::from_parts(parts, body.to_bytes()))
+            Ok(Request::from_parts(parts, body))
         }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(empty(StatusCode::PAYLOAD_TOO_LARGE)),
+        Ok(Ok(None)) => Err(empty(StatusCode::PAYLOAD_TOO_LARGE)),
         Ok(Err(error)) => {
             tracing::debug!(%error, %peer, "body ended early");
             Err(empty(StatusCode::BAD_REQUEST))
         }
         Err(_) => Err(empty(StatusCode::REQUEST_TIMEOUT)),
     }
+}
+
+/// The body, or `None` when it is longer than `most` bytes. As much again is read and thrown away: most senders look for an
+/// answer only once they have sent everything, and one whose connection breaks meanwhile takes that for an outage.
+async fn collect(mut body: Incoming, most: usize) -> Result<Option<Bytes>, hyper::Error> {
+    let mut kept = BytesMut::with_capacity(body.size_hint().lower().min(64 * 1024) as usize);
+    let mut length = 0;
+    if body.size_hint().lower() > most.saturating_mul(2) as u64 {
+        return Ok(None);
+    }
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length += data.len();
+        match length {
+            _ if length <= most => kept.extend_from_slice(&data),
+            _ if length <= most.saturating_mul(2) => kept = BytesMut::new(),
+            _ => break,
+        }
+    }
+    Ok((length <= most).then(|| kept.freeze()))
 }
 
 /// Returns once the process is to stop.

@@ -34,24 +34,35 @@ pub enum ConfigKind {
     Provider,
     /// Which events go where.
     Alert,
+    /// Which rollouts are told to which git host.
+    CommitStatus,
+    /// What takes webhooks in.
+    Receiver,
+    /// The cluster that Belfry runs in, as the destination of triggers. There is no such manifest.
+    Cluster,
 }
 
 impl ConfigKind {
+    const ALL: [Self; 5] = [Self::Provider, Self::Alert, Self::CommitStatus, Self::Receiver, Self::Cluster];
+
     /// The kind as manifests spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Provider => "Provider",
             Self::Alert => "Alert",
+            Self::CommitStatus => "CommitStatus",
+            Self::Receiver => "Receiver",
+            Self::Cluster => "Cluster",
         }
     }
 
     /// The kind that manifests spell so.
     pub fn parse(kind: &str) -> Option<Self> {
-        [Self::Provider, Self::Alert].into_iter().find(|k| k.as_str() == kind)
+        Self::ALL.into_iter().find(|k| k.as_str() == kind)
     }
 }
 
-/// A configuration object: a Provider (what deliveries call their destination) or a route.
+/// A configuration object: a Provider (what deliveries call their destination), a route, or a Receiver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConfigKey {
     /// Kind.
@@ -71,6 +82,21 @@ impl ConfigKey {
     /// The key of an Alert.
     pub fn alert(namespace: &str, name: &str) -> Self {
         Self { kind: ConfigKind::Alert, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a CommitStatus.
+    pub fn commit_status(namespace: &str, name: &str) -> Self {
+        Self { kind: ConfigKind::CommitStatus, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a Receiver.
+    pub fn receiver(namespace: &str, name: &str) -> Self {
+        Self { kind: ConfigKind::Receiver, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The one destination of triggers.
+    pub fn cluster() -> Self {
+        Self { kind: ConfigKind::Cluster, namespace: "".into(), name: "local".into() }
     }
 }
 

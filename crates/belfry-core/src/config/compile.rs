@@ -60,7 +60,7 @@ impl<'a> Compiler<'a> {
     fn document(&mut self, document: &'a Document) {
         let text = |field: &str| document.value.get(field).and_then(Value::as_str).unwrap_or_default();
         let Some((belfry_api::GROUP, version)) = text("apiVersion").split_once('/') else { return };
-        let Some(kind) = ConfigKind::parse(text("kind")) else { return };
+        let Some(kind @ (ConfigKind::Provider | ConfigKind::Alert)) = ConfigKind::parse(text("kind")) else { return };
         let mut entry = Entry { object: None, origin: &document.origin, problems: Vec::new() };
         match self.object(kind, version, document, &mut entry) {
             Ok(()) => {}
@@ -91,10 +91,8 @@ impl<'a> Compiler<'a> {
             let message = "is not a name that a namespace can have";
             return Err(Problem::refusal("metadata.namespace", validate::INVALID, message));
         }
-        let key = match kind {
-            ConfigKind::Provider => ConfigKey::provider(&metadata.namespace, &metadata.name),
-            ConfigKind::Alert => ConfigKey::alert(&metadata.namespace, &metadata.name),
-        };
+        let key =
+            ConfigKey { kind, namespace: metadata.namespace.as_str().into(), name: metadata.name.as_str().into() };
         entry.object = Some(key.clone());
         if let Some(first) = self.first.get(&key).and_then(|first| self.entries.get(*first)) {
             let origin = if first.origin.is_empty() { "another document" } else { first.origin };
@@ -108,7 +106,7 @@ impl<'a> Compiler<'a> {
             }
             match kind {
                 ConfigKind::Provider => self.provider(&key, metadata, &mut spec, entry),
-                ConfigKind::Alert => self.alert(&key, metadata, &mut spec, entry),
+                _ => self.alert(&key, metadata, &mut spec, entry),
             }
         });
         compiled.map_err(|problem| self.keep_last_good(&key, problem))
@@ -173,7 +171,7 @@ impl<'a> Compiler<'a> {
             ConfigKind::Provider => self.last_good.provider(key).cloned().map(|rule| {
                 self.providers.insert(rule.key.clone(), rule);
             }),
-            ConfigKind::Alert => self.last_good.alert(key).cloned().map(|rule| {
+            _ => self.last_good.alert(key).cloned().map(|rule| {
                 self.alerts.insert(rule.key.clone(), rule);
             }),
         };

@@ -27,6 +27,7 @@ pub(super) fn spec(kind: ConfigKind, spec: &mut Value) -> Vec<Problem> {
             commit_status_expr(spec, &mut walk.problems);
         }
         ConfigKind::Alert => walk.value(&ALERT, spec),
+        ConfigKind::CommitStatus | ConfigKind::Receiver | ConfigKind::Cluster => {}
     }
     walk.problems
 }

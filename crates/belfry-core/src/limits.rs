@@ -46,3 +46,9 @@ pub const REGEX_SIZE: usize = 1024 * 1024;
 pub const MANIFEST: u64 = 4 * 1024 * 1024;
 /// Items on a page of the API.
 pub const PAGE: u32 = 500;
+/// For how long the delivery id of a webhook is remembered.
+pub const HOOK_REPEAT: Duration = Duration::from_secs(300);
+/// Delivery ids remembered at a time; the oldest go first.
+pub const HOOK_WINDOW: usize = 64 * 1024;
+/// Webhooks kept of one Receiver, and as many that it refused.
+pub const HOOKS_KEPT: u32 = 50;

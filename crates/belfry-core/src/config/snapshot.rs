@@ -107,11 +107,8 @@ impl Snapshot {
         let mut snapshot = Self { no_cross_namespace_refs, commit_statuses, receivers, ..Self::default() };
         for (number, (key, rule)) in (0..).zip(alerts) {
             let provider = providers.get(&rule.provider);
-            let reference = RouteRef {
-                alert: key.clone(),
-                provider: rule.provider.clone(),
-                takes_status_updates: provider.is_none_or(|p| takes_status_updates(&p.spec.type_)),
-            };
+            let takes_updates = provider.is_none_or(|p| takes_status_updates(&p.spec.type_));
+            let reference = RouteRef::alert(key.clone(), rule.provider.clone(), takes_updates);
             if !rule.spec.suspend {
                 snapshot.sources.add(number, &rule, options);
             }

@@ -99,7 +99,11 @@ pub(crate) fn concluded(notifier: &Notifier, step: usize, result: Result<Respons
             run(async {
                 let line = Line::new(&script, deadline());
                 let result = conversation.hold(&probe_for(notifier.provider_type(), "error"), &line).await;
-                Attempted { outcome: line.conclude(result, &notifier.secrecy), status: line.status() }
+                Attempted {
+                    outcome: line.conclude(result, &notifier.secrecy),
+                    status: line.status(),
+                    ends_context: false,
+                }
             })
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod script;
 mod sending;
 mod settings;
 mod snapshots;
+mod states;
 
 use std::sync::Arc;
 

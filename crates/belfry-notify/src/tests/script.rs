@@ -71,7 +71,8 @@ fn deadline() -> tokio::time::Instant {
     (Instant::now() + Duration::from_secs(15)).into()
 }
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+/// Runs to the end.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 

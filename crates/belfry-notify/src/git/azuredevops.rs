@@ -84,6 +84,14 @@ pub(super) fn word(state: State) -> &'static str {
     }
 }
 
+/// The word for a status. The peer says `error` for what failed; the word for that is `failed`.
+fn word_of(status: &Status) -> &'static str {
+    match (status.origin, status.state) {
+        (Origin::CommitStatus, State::Failure) => "failed",
+        _ => word(status.state),
+    }
+}
+
 /// Statuses on a page.
 const PAGE: usize = 50;
 
@@ -117,7 +125,7 @@ impl GitHost for AzureDevOps {
         (list.complete || status.origin == Origin::CommitStatus)
             && list
                 .newest(|item| is(item, status))
-                .is_some_and(|there| matching.with(there, "/state", word(status.state), status))
+                .is_some_and(|there| matching.with(there, "/state", word_of(status), status))
     }
 
     fn further(&self, answer: &Response, status: &Status, skipped: usize) -> Option<usize> {
@@ -142,7 +150,7 @@ impl GitHost for AzureDevOps {
             target_url: Option<&'a str>,
         }
         let context = Context { genre: genre(status), name: &status.id };
-        let (state, target_url) = (word(status.state), status.link.as_deref());
+        let (state, target_url) = (word_of(status), status.link.as_deref());
         let body = Body { context, description: &status.description, state, target_url };
         let mut headers = headers();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));

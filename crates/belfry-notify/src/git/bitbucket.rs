@@ -21,7 +21,7 @@ use crate::{
     line::Conversation,
     protocol::{Unsent, Verdict},
     settings::Resolved,
-    text::{cut_words, path_escape},
+    text::cut_words,
 };
 
 /// Bitbucket's API.
@@ -118,8 +118,7 @@ impl GitHost for Bitbucket {
     }
 
     fn read(&self, status: &Status, _: usize) -> Result<Request, Unsent> {
-        let key = path_escape(&key(status));
-        let url = format!("{}/commit/{}/statuses/build/{key}", self.repo, status.sha);
+        let url = format!("{}/commit/{}/statuses/build/{}", self.repo, status.sha, key(status));
         get(&url, &HeaderMap::new())
     }
 

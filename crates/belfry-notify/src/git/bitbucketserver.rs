@@ -28,8 +28,10 @@ use crate::{
 struct BitbucketServer {
     /// The API's address up to the repository.
     repo: String,
-    /// Where the status leads: the repository.
+    /// Where an Alert's status leads: the clone address, as with the peer.
     link: String,
+    /// The repository's page.
+    page: String,
 }
 
 /// Takes the clone address apart: `https://host/<context>/scm/<project>/<repository>.git`.
@@ -50,8 +52,9 @@ fn parse(mut url: Url) -> Result<BitbucketServer, &'static str> {
     let link = url.to_string();
     url.set_path("");
     let server = url.as_str().trim_end_matches('/');
-    let repo = format!("{server}{context}/rest/api/latest/projects/{project}/repos/{repo}");
-    Ok(BitbucketServer { repo, link })
+    let path = format!("projects/{project}/repos/{repo}");
+    let page = format!("{server}{context}/{path}");
+    Ok(BitbucketServer { repo: format!("{server}{context}/rest/api/latest/{path}"), link, page })
 }
 
 pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured> {
@@ -140,14 +143,17 @@ impl GitHost for BitbucketServer {
             url: &'a str,
         }
         let key = key(status);
-        let ours = status.origin == Origin::CommitStatus;
+        let (parent, url) = match status.origin {
+            Origin::Alert => (None, &self.link),
+            Origin::CommitStatus => (Some(key.as_str()), status.link.as_ref().unwrap_or(&self.page)),
+        };
         let body = Body {
             description: &status.description,
             key: &key,
             name: &status.name,
-            parent: ours.then_some(key.as_str()),
+            parent,
             state: word(status.state),
-            url: status.link.as_deref().unwrap_or(&self.link),
+            url,
         };
         with_json(Method::POST, &self.builds(status), &headers(), &body)
     }

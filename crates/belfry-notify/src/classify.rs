@@ -43,7 +43,9 @@ pub(crate) fn answered(answer: &Response, verdict: Verdict, secrecy: &Secrecy) -
         Verdict::Taken => Outcome::Delivered,
         Verdict::Retry(said) => Outcome::Retry(failure(&said)),
         Verdict::Misconfigured(said) => Outcome::Misconfigured(failure(&said)),
-        Verdict::Rejected(said) => Outcome::Rejected(Failure { unknown: false, ..failure(&said) }),
+        Verdict::Rejected(said) | Verdict::Full(said) => {
+            Outcome::Rejected(Failure { unknown: false, ..failure(&said) })
+        }
     }
 }
 

@@ -22,6 +22,12 @@ mod text;
 use std::sync::Arc;
 
 use belfry_http::Clients;
+pub use git::{
+    commit_status::{CommitState, Known, Status, StatusNotifier, SupersededAs},
+    context::{context, fit},
+    hosts::{Host, Limits},
+    repository::{NoRepository, Repository},
+};
 pub use misconfigured::{Misconfigured, Reason};
 pub use notifier::{Attempted, Notifier};
 pub use registry::{FLUX_TYPES, age_limit, is_supported};

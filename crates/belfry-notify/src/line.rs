@@ -47,6 +47,8 @@ pub(crate) enum Stop {
     Misconfigured(String),
     /// Something else of this provider holds it up.
     Busy(&'static str),
+    /// It was taken, and doesn't show.
+    Unconfirmed(&'static str),
     /// No answer.
     Unanswered(Error),
     /// An answer that ends it, what it means, and how long the destination asks to be left alone.
@@ -110,6 +112,7 @@ impl<'a> Line<'a> {
             Err(Stop::Unsent(unsent)) => unsent.outcome(secrecy),
             Err(Stop::Misconfigured(text)) => Outcome::Misconfigured(Failure::new(secrecy.mask(&text))),
             Err(Stop::Busy(what)) => Outcome::Retry(Failure::new(what)),
+            Err(Stop::Unconfirmed(what)) => Outcome::Retry(Failure { unknown: true, ..Failure::new(what) }),
             Err(Stop::Unanswered(error)) => classify::unanswered(&error, secrecy),
             Err(Stop::Answered(answer, verdict, wait)) => {
                 let answer = Response { retry_after: wait.or(answer.retry_after), ..*answer };

@@ -31,11 +31,13 @@ pub struct Attempted {
     pub outcome: Outcome,
     /// HTTP status of the last answer, if there was one.
     pub status: Option<u16>,
+    /// The destination takes no more of its kind: GitHub has 1000 statuses of the commit and context.
+    pub ends_context: bool,
 }
 
 impl Attempted {
     fn unanswered(outcome: Outcome) -> Self {
-        Self { outcome, status: None }
+        Self { outcome, status: None, ends_context: false }
     }
 }
 
@@ -72,7 +74,7 @@ impl Notifier {
             Speech::Conversation(conversation) => {
                 let line = Line::new(&self.client, deadline);
                 let result = conversation.hold(notification, &line).await;
-                Attempted { status: line.status(), outcome: line.conclude(result, &self.secrecy) }
+                Attempted { status: line.status(), outcome: line.conclude(result, &self.secrecy), ends_context: false }
             }
         }
     }
@@ -106,7 +108,7 @@ impl Notifier {
             Ok(answer) => {
                 let verdict = protocol.classify(step, &answer);
                 let outcome = classify::answered(&answer, verdict, &self.secrecy);
-                Attempted { outcome, status: Some(answer.status.as_u16()) }
+                Attempted { outcome, status: Some(answer.status.as_u16()), ends_context: false }
             }
             Err(error) => Attempted::unanswered(classify::unanswered(&error, &self.secrecy)),
         }

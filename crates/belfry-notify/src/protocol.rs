@@ -60,4 +60,6 @@ pub(crate) enum Verdict {
     Misconfigured(String),
     /// Never.
     Rejected(String),
+    /// Never, nor anything else in this place: it is full.
+    Full(String),
 }

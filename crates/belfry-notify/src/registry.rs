@@ -8,7 +8,7 @@ use crate::{
     protocol::{Protocol, Speech},
     providers::{
         alertmanager, cdevents, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix, msteams,
-        opsgenie, pagerduty, rocket, slack, telegram, webex, zoom, zulip,
+        opsgenie, otel, pagerduty, rocket, sentry, slack, telegram, webex, zoom, zulip,
     },
     settings::Resolved,
 };
@@ -61,8 +61,10 @@ pub(crate) const SUPPORTED: &[Entry] = &[
     Entry { type_: "matrix", open: Open::Plain(matrix::open) },
     Entry { type_: "msteams", open: Open::Plain(msteams::open) },
     Entry { type_: "opsgenie", open: Open::Plain(opsgenie::open) },
+    Entry { type_: "otel", open: Open::Plain(otel::open) },
     Entry { type_: "pagerduty", open: Open::Plain(pagerduty::open) },
     Entry { type_: "rocket", open: Open::Plain(rocket::open) },
+    Entry { type_: "sentry", open: Open::Plain(sentry::open) },
     Entry { type_: "slack", open: Open::Plain(slack::open) },
     Entry { type_: "telegram", open: Open::Plain(telegram::open) },
     Entry { type_: "webex", open: Open::Plain(webex::open) },

@@ -6,6 +6,7 @@ pub(crate) mod script;
 mod sending;
 mod settings;
 mod snapshots;
+mod states;
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use belfry_api::{Event, LocalObjectReference, ObjectReference, ProviderSpec};
 use belfry_core::{ConfigKey, Seq, notification::Notification, secret::SecretData};
 use belfry_http::{Clients, Environment, HeaderMap, Response, StatusCode};
 
-use crate::{Misconfigured, Notifier, Settings, build};
+use crate::{Misconfigured, Notifier, Settings, StatusNotifier, build};
 
 thread_local! {
     /// One for each test: connections belong to its runtime.
@@ -138,13 +139,22 @@ impl Case {
     }
 
     pub(crate) fn build(&self) -> Result<Notifier, Misconfigured> {
+        self.with_settings(|settings| CLIENTS.with(|clients| build(settings, clients)))
+    }
+
+    pub(crate) fn status_notifier(&self) -> Result<StatusNotifier, Misconfigured> {
+        self.with_settings(|settings| CLIENTS.with(|clients| StatusNotifier::new(settings, clients)))
+    }
+
+    pub(crate) fn with_settings<T>(&self, then: impl FnOnce(&Settings<'_>) -> T) -> T {
+        let provider = ConfigKey::provider("apps", "p");
         let settings = Settings {
-            provider: &ConfigKey::provider("apps", "p"),
+            provider: &provider,
             spec: &self.spec,
             secret: self.secret.as_ref(),
             proxy_secret: self.proxy_secret.as_ref(),
             cert_secret: self.cert_secret.as_ref(),
         };
-        CLIENTS.with(|clients| build(&settings, clients))
+        then(&settings)
     }
 }

@@ -3,15 +3,16 @@
 use crate::{Misconfigured, Reason, settings::Resolved, text};
 
 /// Hosts whose SSH stands on a name of its own, and the name that answers HTTPS.
-const SSH_HOSTS: [(&str, &str); 4] = [
+const SSH_HOSTS: [(&str, &str); 5] = [
     ("ssh.github.com:443", "github.com"),
     ("altssh.gitlab.com:443", "gitlab.com"),
     ("altssh.bitbucket.org:443", "bitbucket.org"),
     ("ssh.dev.azure.com", "dev.azure.com"),
+    ("vs-ssh.visualstudio.com", "dev.azure.com"),
 ];
 
 /// Where a repository is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
@@ -21,7 +22,15 @@ pub(crate) struct Address {
     pub(crate) path: String,
 }
 
-impl Address {
+/// An address taken apart, with or without a path.
+pub(crate) struct Parts {
+    /// It is spoken to over SSH.
+    pub(crate) ssh: bool,
+    /// Where it is; the path may be empty.
+    pub(crate) address: Address,
+}
+
+impl Parts {
     /// Takes an address apart: `https://host/a/b.git`, `ssh://git@host/a/b`, `git@host:a/b.git`. User names and passwords
     /// are left out; everything but `http` becomes `https`, with the port that it has.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
@@ -33,25 +42,38 @@ impl Address {
             Some((scheme, rest)) => (scheme, rest.to_owned()),
             None => ("ssh", scp(text).ok_or(EXAMPLES)?),
         };
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "http" => "http",
-            "https" | "ssh" | "git" | "git+ssh" | "ssh+git" | "git+https" => "https",
+        let (scheme, ssh) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => ("http", false),
+            "https" | "git" | "git+https" => ("https", false),
+            "ssh" | "git+ssh" | "ssh+git" => ("https", true),
             _ => return Err("has a scheme other than https, http and ssh"),
         };
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_lowercase();
+        let host = if ssh { host.strip_suffix(":22").unwrap_or(&host).to_owned() } else { host };
         let host = SSH_HOSTS.iter().find(|(ssh, _)| *ssh == host).map_or(host, |(_, https)| (*https).to_owned());
         let path = path.trim_matches('/');
         let path = text::percent_decode(path.strip_suffix(".git").unwrap_or(path));
         let valid_host = format!("{scheme}://{host}/").parse::<belfry_http::Url>().is_ok_and(|url| url.has_host());
-        if host.is_empty() || !valid_host || path.is_empty() {
+        if host.is_empty() || !valid_host {
             return Err(EXAMPLES);
         }
-        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        if !path.is_empty() && path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err("has an empty part, '.' or '..' in its path");
         }
-        Ok(Self { scheme, host, path })
+        if path.contains(char::is_control) {
+            return Err("holds control characters in its path");
+        }
+        Ok(Self { ssh, address: Address { scheme, host, path } })
+    }
+}
+
+impl Address {
+    /// The address of a repository (see [`Parts::parse`]).
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        let address = Parts::parse(text)?.address;
+        if address.path.is_empty() { Err(EXAMPLES) } else { Ok(address) }
     }
 
     /// The Provider's.
@@ -126,6 +148,8 @@ mod tests {
             ("GIT@GitLab.com:Foo/Bar", "https://gitlab.com", "Foo/Bar"),
             ("https://host/foo/bar?ref=main#x", "https://host", "foo/bar"),
             ("git+ssh://git@host/foo/bar", "https://host", "foo/bar"),
+            ("ssh://git@host:22/foo/bar", "https://host", "foo/bar"),
+            ("org@vs-ssh.visualstudio.com:v3/org/proj/repo", "https://dev.azure.com", "v3/org/proj/repo"),
         ] {
             let address = Address::parse(text).unwrap();
             assert_eq!((address.server().as_str(), address.path.as_str()), (server, path), "{text}");
@@ -148,6 +172,8 @@ mod tests {
             "https://host/foo//bar",
             "https://host/foo/%2e%2e",
             "https://host/a\nb/c",
+            "https://host/foo/b%0aar",
+            "https://host/foo/.git",
             "git@host:",
             ":foo/bar",
         ] {

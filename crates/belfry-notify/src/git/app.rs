@@ -220,7 +220,9 @@ impl App {
         let verdict = match verdict::judge(&answer) {
             Verdict::Taken => Verdict::Taken,
             Verdict::Retry(said) => Verdict::Retry(told(said)),
-            Verdict::Misconfigured(said) | Verdict::Rejected(said) => Verdict::Misconfigured(told(said)),
+            Verdict::Misconfigured(said) | Verdict::Rejected(said) | Verdict::Full(said) => {
+                Verdict::Misconfigured(told(said))
+            }
         };
         verdict::taken(answer, verdict, line.now())
     }

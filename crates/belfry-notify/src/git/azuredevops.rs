@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    GitHost, State, Status, Step,
+    GitHost, Match, Origin, State, Status, Step,
     address::{self, Address},
     auth::Auth,
     get,
@@ -48,16 +48,23 @@ fn parse(address: &Address) -> Result<AzureDevOps, &'static str> {
 
 pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured> {
     let host = parse(&Address::of(resolved)?).map_err(|what| address::bad(resolved, what))?;
-    let auth = match resolved.token()? {
-        Some(token) => Auth::basic("", token)?,
+    Statuses::open(resolved, host, auth(resolved)?, false)
+}
+
+pub(super) fn host(address: &Address) -> Result<Box<dyn GitHost>, &'static str> {
+    Ok(Box::new(parse(address)?))
+}
+
+pub(super) fn auth(resolved: &Resolved<'_>) -> Result<Auth, Misconfigured> {
+    match resolved.token()? {
+        Some(token) => Auth::basic("", token),
         None if resolved.spec().service_account_name.is_some() => {
             let text =
                 "workload identity is not supported by this version of Belfry: name a Secret with the key 'token'";
-            return Err(Misconfigured::new(Reason::Token, text));
+            Err(Misconfigured::new(Reason::Token, text))
         }
-        None => return Err(resolved.missing_token()),
-    };
-    Statuses::open(resolved, host, auth, false)
+        None => Err(resolved.missing_token()),
+    }
 }
 
 fn headers() -> HeaderMap {
@@ -77,6 +84,21 @@ pub(super) fn word(state: State) -> &'static str {
     }
 }
 
+/// The word for a status. The peer says `error` for what failed; the word for that is `failed`.
+fn word_of(status: &Status) -> &'static str {
+    match (status.origin, status.state) {
+        (Origin::CommitStatus, State::Failure) => "failed",
+        _ => word(status.state),
+    }
+}
+
+/// Statuses on a page.
+const PAGE: usize = 50;
+
+fn is(item: &Value, status: &Status) -> bool {
+    text(item, "/context/name") == status.id && text(item, "/context/genre") == genre(status)
+}
+
 fn genre(status: &Status) -> String {
     status.summary.as_ref().map_or_else(|| "fluxcd".into(), |summary| format!("fluxcd:{summary}"))
 }
@@ -88,19 +110,29 @@ impl AzureDevOps {
 }
 
 impl GitHost for AzureDevOps {
-    fn read(&self, status: &Status) -> Result<Request, Unsent> {
-        get(&self.statuses(status), &headers())
+    /// For a CommitStatus only the newest of each name, in pages, for a commit may have more names than one answer holds.
+    fn read(&self, status: &Status, skip: usize) -> Result<Request, Unsent> {
+        let query = match status.origin {
+            Origin::Alert => String::new(),
+            Origin::CommitStatus => format!("?latestOnly=true&top={PAGE}&skip={skip}"),
+        };
+        get(&format!("{}{query}", self.statuses(status)), &headers())
     }
 
-    fn shows(&self, answer: &Response, status: &Status) -> bool {
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool {
         let list = List::inside(answer);
-        let ours =
-            |item: &Value| text(item, "/context/name") == status.id && text(item, "/context/genre") == genre(status);
-        // Where a long one was cut off, nobody knows on which side the newest is.
-        list.complete
-            && list.newest(ours).is_some_and(|there| {
-                text(there, "/state") == word(status.state) && text(there, "/description") == status.description
-            })
+        // Where a long one was cut off, nobody knows on which side the newest is; unless there is one of each name.
+        (list.complete || status.origin == Origin::CommitStatus)
+            && list
+                .newest(|item| is(item, status))
+                .is_some_and(|there| matching.with(there, "/state", word_of(status), status))
+    }
+
+    fn further(&self, answer: &Response, status: &Status, skipped: usize) -> Option<usize> {
+        let list = List::inside(answer);
+        let last = list.items.is_empty() || (list.complete && list.items.len() < PAGE);
+        let found = list.items.iter().any(|item| is(item, status));
+        (!last && !found).then(|| skipped + list.items.len())
     }
 
     fn post(&self, status: &Status) -> Result<Request, Unsent> {
@@ -114,9 +146,12 @@ impl GitHost for AzureDevOps {
             context: Context<'a>,
             description: &'a str,
             state: &'a str,
+            #[serde(rename = "targetUrl", skip_serializing_if = "Option::is_none")]
+            target_url: Option<&'a str>,
         }
         let context = Context { genre: genre(status), name: &status.id };
-        let body = Body { context, description: &status.description, state: word(status.state) };
+        let (state, target_url) = (word_of(status), status.link.as_deref());
+        let body = Body { context, description: &status.description, state, target_url };
         let mut headers = headers();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));
         with_json(Method::POST, &self.statuses(status), &headers, &body)

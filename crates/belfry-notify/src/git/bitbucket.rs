@@ -7,11 +7,10 @@ use serde_json::Value;
 use sha1::{Digest, Sha1};
 
 use super::{
-    GitHost, State, Status, Step,
+    GitHost, Match, Origin, State, Status, Step,
     address::{self, Address},
     auth::Auth,
     get,
-    list::text,
     statuses::Statuses,
     verdict::judge,
     with_json,
@@ -32,27 +31,62 @@ const API_VARIABLE: &str = "BITBUCKET_API_BASE_URL";
 /// Characters of a name and of a description.
 pub(super) const TEXT: usize = 255;
 
+/// Characters of a key ("Ensure this value has at most 40 characters").
+pub(super) const KEY: usize = 40;
+/// Characters of a link.
+pub(super) const LINK: usize = 450;
+
 /// One repository.
 struct Bitbucket {
     /// The API's address up to the repository.
     repo: String,
+    /// The repository's page.
+    page: String,
 }
 
-/// A key of at most 40 characters for a status: SHA-1 of its id.
-pub(super) fn key(id: &str) -> String {
+/// The key of a status: for an Alert SHA-1 of its id, as with the peer; a context is one already.
+pub(super) fn key(status: &Status) -> String {
+    match status.origin {
+        Origin::Alert => hash(&status.id),
+        Origin::CommitStatus => status.id.clone(),
+    }
+}
+
+fn hash(id: &str) -> String {
     Sha1::digest(id).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+impl Bitbucket {
+    fn at(address: &Address) -> Result<Self, &'static str> {
+        let (owner, repo) = address.owner_and_repo()?;
+        let api = std::env::var(API_VARIABLE).ok().filter(|api| !api.is_empty()).unwrap_or_else(|| API.into());
+        Ok(Self {
+            repo: format!("{}/repositories/{owner}/{repo}", api.trim_end_matches('/')),
+            page: format!("https://bitbucket.org/{owner}/{repo}"),
+        })
+    }
+
+    /// A status must lead somewhere.
+    fn link<'a>(&'a self, status: &'a Status) -> &'a str {
+        match (status.origin, &status.link) {
+            (Origin::Alert, _) => "https://bitbucket.org",
+            (Origin::CommitStatus, Some(link)) => link,
+            (Origin::CommitStatus, None) => &self.page,
+        }
+    }
+}
+
 pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured> {
-    let address = Address::of(resolved)?;
-    let (owner, repo) = address.owner_and_repo().map_err(|what| address::bad(resolved, what))?;
-    let api = std::env::var(API_VARIABLE).ok().filter(|api| !api.is_empty()).unwrap_or_else(|| API.into());
-    let host = Bitbucket { repo: format!("{}/repositories/{owner}/{repo}", api.trim_end_matches('/')) };
+    let host = Bitbucket::at(&Address::of(resolved)?).map_err(|what| address::bad(resolved, what))?;
     Statuses::open(resolved, host, auth(resolved)?, false)
 }
 
+pub(super) fn host(address: &Address) -> Result<Box<dyn GitHost>, &'static str> {
+    Ok(Box::new(Bitbucket::at(address)?))
+}
+
 /// A token is `user:password`, or, without a colon, an access token; else user name and password.
-fn auth(resolved: &Resolved<'_>) -> Result<Auth, Misconfigured> {
+pub(super) fn auth(resolved: &Resolved<'_>) -> Result<Auth, Misconfigured> {
     match resolved.token()? {
         Some(token) => match token.split_once(':') {
             Some((username, password)) => Auth::basic(username, password),
@@ -83,16 +117,14 @@ impl GitHost for Bitbucket {
         }
     }
 
-    fn read(&self, status: &Status) -> Result<Request, Unsent> {
-        let url = format!("{}/commit/{}/statuses/build/{}", self.repo, status.sha, key(&status.id));
+    fn read(&self, status: &Status, _: usize) -> Result<Request, Unsent> {
+        let url = format!("{}/commit/{}/statuses/build/{}", self.repo, status.sha, key(status));
         get(&url, &HeaderMap::new())
     }
 
-    fn shows(&self, answer: &Response, status: &Status) -> bool {
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool {
         let there: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        answer.status.is_success()
-            && text(&there, "/state") == word(status.state)
-            && text(&there, "/description") == status.description
+        answer.status.is_success() && matching.with(&there, "/state", word(status.state), status)
     }
 
     fn post(&self, status: &Status) -> Result<Request, Unsent> {
@@ -105,8 +137,8 @@ impl GitHost for Bitbucket {
             description: &'a str,
         }
         let body = Body {
-            key: &key(&status.id),
-            url: "https://bitbucket.org",
+            key: &key(status),
+            url: self.link(status),
             state: word(status.state),
             name: &status.name,
             description: &status.description,
@@ -138,7 +170,7 @@ mod tests {
             ("kustomization/app/0c9c2e41", "82265367404ad9d071796a3dd9b07c82d40274be"),
             ("kustomization/namespace-foo-and-service-bar", "12ea142172e98435e16336acbbed8919610922c3"),
         ] {
-            assert_eq!(key(id), expected);
+            assert_eq!(hash(id), expected);
         }
     }
 }

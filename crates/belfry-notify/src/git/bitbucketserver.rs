@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    GitHost, State, Status, Step,
-    address::bad,
+    GitHost, Match, Origin, State, Status, Step,
+    address::{Address, bad},
     auth::Auth,
     bitbucket::{TEXT, key},
     get,
@@ -21,15 +21,17 @@ use crate::{
     line::Conversation,
     protocol::{Unsent, Verdict},
     settings::Resolved,
-    text::{cut_words, path_escape, percent_decode},
+    text::{cut_words, path_escape, percent_decode, query_escape},
 };
 
 /// One repository.
 struct BitbucketServer {
     /// The API's address up to the repository.
     repo: String,
-    /// Where the status leads: the repository.
+    /// Where an Alert's status leads: the clone address, as with the peer.
     link: String,
+    /// The repository's page.
+    page: String,
 }
 
 /// Takes the clone address apart: `https://host/<context>/scm/<project>/<repository>.git`.
@@ -50,13 +52,25 @@ fn parse(mut url: Url) -> Result<BitbucketServer, &'static str> {
     let link = url.to_string();
     url.set_path("");
     let server = url.as_str().trim_end_matches('/');
-    let repo = format!("{server}{context}/rest/api/latest/projects/{project}/repos/{repo}");
-    Ok(BitbucketServer { repo, link })
+    let path = format!("projects/{project}/repos/{repo}");
+    let page = format!("{server}{context}/{path}");
+    Ok(BitbucketServer { repo: format!("{server}{context}/rest/api/latest/{path}"), link, page })
 }
 
 pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured> {
     let host = parse(resolved.url()?).map_err(|what| bad(resolved, what))?;
-    let auth = match (resolved.token()?, resolved.password) {
+    Statuses::open(resolved, host, auth(resolved)?, false)
+}
+
+/// The repository at `<context>/scm/<project>/<repository>`.
+pub(super) fn host(address: &Address) -> Result<Box<dyn GitHost>, &'static str> {
+    let path: Vec<String> = address.path.split('/').map(path_escape).collect();
+    let url = format!("{}/{}", address.server(), path.join("/")).parse().map_err(|_| "is not a URL")?;
+    Ok(Box::new(parse(url)?))
+}
+
+pub(super) fn auth(resolved: &Resolved<'_>) -> Result<Auth, Misconfigured> {
+    Ok(match (resolved.token()?, resolved.password) {
         (Some(_), _) => Auth::token(resolved, "Bearer")?,
         (None, Some(password)) if !resolved.username.is_empty() => Auth::basic(resolved.username, password)?,
         _ => {
@@ -64,8 +78,7 @@ pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Mis
                 format!("there is neither a token nor a user name with a password: {}", resolved.place_for("token"));
             return Err(Misconfigured::new(Reason::Credentials, text));
         }
-    };
-    Statuses::open(resolved, host, auth, false)
+    })
 }
 
 fn headers() -> HeaderMap {
@@ -100,17 +113,21 @@ impl GitHost for BitbucketServer {
         }
     }
 
-    fn read(&self, status: &Status) -> Result<Request, Unsent> {
-        get(&format!("{}?key={}", self.builds(status), key(&status.id)), &headers())
+    fn read(&self, status: &Status, _: usize) -> Result<Request, Unsent> {
+        get(&format!("{}?key={}", self.builds(status), query_escape(&key(status))), &headers())
     }
 
-    fn shows(&self, answer: &Response, status: &Status) -> bool {
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool {
         let there: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         answer.status.is_success()
-            && text(&there, "/key") == key(&status.id)
-            && text(&there, "/state") == word(status.state)
-            && text(&there, "/description") == status.description
-            && text(&there, "/name") == status.name
+            && text(&there, "/key") == key(status)
+            && matching.with(&there, "/state", word(status.state), status)
+            && (matching == Match::State || text(&there, "/name") == status.name)
+    }
+
+    /// Before 8.0 it had no word for what was given up ("CANCELLED" is none of its states).
+    fn instead(&self, answer: &Response, status: &Status) -> Option<State> {
+        (answer.status == StatusCode::BAD_REQUEST && status.state == State::Superseded).then_some(State::Failure)
     }
 
     fn post(&self, status: &Status) -> Result<Request, Unsent> {
@@ -119,15 +136,24 @@ impl GitHost for BitbucketServer {
             description: &'a str,
             key: &'a str,
             name: &'a str,
+            /// What required builds are chosen by.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            parent: Option<&'a str>,
             state: &'a str,
             url: &'a str,
         }
+        let key = key(status);
+        let (parent, url) = match status.origin {
+            Origin::Alert => (None, &self.link),
+            Origin::CommitStatus => (Some(key.as_str()), status.link.as_ref().unwrap_or(&self.page)),
+        };
         let body = Body {
             description: &status.description,
-            key: &key(&status.id),
+            key: &key,
             name: &status.name,
+            parent,
             state: word(status.state),
-            url: &self.link,
+            url,
         };
         with_json(Method::POST, &self.builds(status), &headers(), &body)
     }

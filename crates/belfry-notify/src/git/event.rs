@@ -3,7 +3,7 @@
 use belfry_api::Event;
 use belfry_core::{ConfigKey, notification::Notification, revision::Revision};
 
-use super::{State, Status};
+use super::{Origin, State, Status};
 use crate::{Misconfigured, line::Stop, protocol::Unsent, settings::Resolved, text};
 
 /// Hex digits of a commit.
@@ -75,6 +75,8 @@ impl Naming {
             name: format!("{}/{}", object.kind, object.name).to_lowercase(),
             description: text::words(&event.reason),
             summary: summary.cloned(),
+            link: None,
+            origin: Origin::Alert,
         })
     }
 }

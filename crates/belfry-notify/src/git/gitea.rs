@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    GitHost, State, Status, Step,
+    GitHost, Match, State, Status, Step,
     address::{self, Address},
     auth::Auth,
     comments::{Comment, CommentHost, Comments},
@@ -33,11 +33,24 @@ struct Gitea {
 impl Gitea {
     fn new(resolved: &Resolved<'_>) -> Result<(Self, Auth), Misconfigured> {
         let address = Address::of(resolved)?;
-        let (owner, repo) = address.owner_and_repo().map_err(|what| address::bad(resolved, what))?;
+        let host = Self::at(&address).map_err(|what| address::bad(resolved, what))?;
+        Ok((host, auth(resolved)?))
+    }
+
+    fn at(address: &Address) -> Result<Self, &'static str> {
+        let (owner, repo) = address.owner_and_repo()?;
         let api = format!("{}/api/v1", address.server());
         let repo = format!("{api}/repos/{owner}/{repo}");
-        Ok((Self { api, repo }, Auth::token(resolved, "token")?))
+        Ok(Self { api, repo })
     }
+}
+
+pub(super) fn host(address: &Address) -> Result<Box<dyn GitHost>, &'static str> {
+    Ok(Box::new(Gitea::at(address)?))
+}
+
+pub(super) fn auth(resolved: &Resolved<'_>) -> Result<Auth, Misconfigured> {
+    Auth::token(resolved, "token")
 }
 
 pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Conversation>, Misconfigured> {
@@ -55,15 +68,14 @@ pub(super) fn word(state: State) -> &'static str {
 }
 
 impl GitHost for Gitea {
-    fn read(&self, status: &Status) -> Result<Request, Unsent> {
+    fn read(&self, status: &Status, _: usize) -> Result<Request, Unsent> {
         get(&format!("{}/commits/{}/statuses?limit=50&page=1", self.repo, status.sha), &HeaderMap::new())
     }
 
-    fn shows(&self, answer: &Response, status: &Status) -> bool {
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool {
         let list = List::read(answer);
-        list.newest(|item| text(item, "/context") == status.id).is_some_and(|there| {
-            text(there, "/status") == word(status.state) && text(there, "/description") == status.description
-        })
+        let ours = list.newest(|item| text(item, "/context") == status.id);
+        ours.is_some_and(|there| matching.with(there, "/status", word(status.state), status))
     }
 
     fn post(&self, status: &Status) -> Result<Request, Unsent> {
@@ -75,7 +87,7 @@ impl GitHost for Gitea {
             context: &'a str,
         }
         let (state, description, context) = (word(status.state), &*status.description, &*status.id);
-        let body = Body { state, target_url: "", description, context };
+        let body = Body { state, target_url: status.link.as_deref().unwrap_or_default(), description, context };
         with_json(Method::POST, &format!("{}/statuses/{}", self.repo, status.sha), &HeaderMap::new(), &body)
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    GitHost, State, Status, Step,
+    GitHost, Match, State, Status, Step,
     address::{self, Address},
     app,
     auth::Auth,
@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// Characters of a description (GitHub answers 422 "description is too long (maximum is 140 characters)").
-const DESCRIPTION: usize = 140;
+pub(super) const DESCRIPTION: usize = 140;
 /// Characters of a context (as above, "maximum is 255 characters").
-const CONTEXT: usize = 255;
+pub(super) const CONTEXT: usize = 255;
 /// Characters of an event's type (docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event).
 const EVENT_TYPE: usize = 100;
 /// Bytes of such an event's payload and type together: below the 64 KB of the payload.
@@ -47,11 +47,24 @@ struct GitHub {
 impl GitHub {
     fn new(resolved: &Resolved<'_>) -> Result<(Self, Auth), Misconfigured> {
         let address = Address::of(resolved)?;
-        let (owner, repo) = address.owner_and_repo().map_err(|what| address::bad(resolved, what))?;
-        let api = api(&address);
-        let auth = app::auth(resolved, &api)?;
-        Ok((Self { repo: format!("{api}/repos/{owner}/{repo}"), api }, auth))
+        let host = Self::at(&address).map_err(|what| address::bad(resolved, what))?;
+        let auth = auth(resolved, &address)?;
+        Ok((host, auth))
     }
+
+    fn at(address: &Address) -> Result<Self, &'static str> {
+        let (owner, repo) = address.owner_and_repo()?;
+        let api = api(address);
+        Ok(Self { repo: format!("{api}/repos/{owner}/{repo}"), api })
+    }
+}
+
+pub(super) fn host(address: &Address) -> Result<Box<dyn GitHost>, &'static str> {
+    Ok(Box::new(GitHub::at(address)?))
+}
+
+pub(super) fn auth(resolved: &Resolved<'_>, address: &Address) -> Result<Auth, Misconfigured> {
+    app::auth(resolved, &api(address))
 }
 
 /// Where the API of a server is: github.com and tenants of ghe.com have a host for it, others a path.
@@ -100,15 +113,14 @@ impl GitHost for GitHub {
         }
     }
 
-    fn read(&self, status: &Status) -> Result<Request, Unsent> {
+    fn read(&self, status: &Status, _: usize) -> Result<Request, Unsent> {
         get(&format!("{}/commits/{}/statuses?per_page=50", self.repo, status.sha), &headers())
     }
 
-    fn shows(&self, answer: &Response, status: &Status) -> bool {
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool {
         let list = List::read(answer);
-        list.newest(|item| text(item, "/context") == status.id).is_some_and(|there| {
-            text(there, "/state") == word(status.state) && text(there, "/description") == status.description
-        })
+        let ours = list.newest(|item| text(item, "/context").eq_ignore_ascii_case(&status.id));
+        ours.is_some_and(|there| matching.with(there, "/state", word(status.state), status))
     }
 
     fn post(&self, status: &Status) -> Result<Request, Unsent> {
@@ -117,8 +129,11 @@ impl GitHost for GitHub {
             state: &'a str,
             description: &'a str,
             context: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            target_url: Option<&'a str>,
         }
-        let body = Body { state: word(status.state), description: &status.description, context: &status.id };
+        let (state, target_url) = (word(status.state), status.link.as_deref());
+        let body = Body { state, description: &status.description, context: &status.id, target_url };
         plain_json(Method::POST, &format!("{}/statuses/{}", self.repo, status.sha), &body)
     }
 
@@ -126,7 +141,7 @@ impl GitHost for GitHub {
         let text = said(answer);
         match answer.status {
             StatusCode::UNPROCESSABLE_ENTITY if text.contains("maximum number of statuses") => {
-                Verdict::Rejected(format!("GitHub takes no more than 1000 statuses of one commit and context: {text}"))
+                Verdict::Full(format!("GitHub takes no more than 1000 statuses of one commit and context: {text}"))
             }
             StatusCode::UNPROCESSABLE_ENTITY if text.contains("No commit found") => {
                 Verdict::Rejected(format!("the repository has no commit {}: {text}", status.sha))

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    GitHost, State, Status, Step,
+    GitHost, Match, Origin, State, Status, Step,
     address::Address,
     auth::Auth,
     comments::{Comment, CommentHost, Comments},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Characters of a description and of a name (GitLab answers 400 "is too long (maximum is 255 characters)").
-const TEXT: usize = 255;
+pub(super) const TEXT: usize = 255;
 
 const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
@@ -39,12 +39,23 @@ struct GitLab {
 
 impl GitLab {
     fn new(resolved: &Resolved<'_>) -> Result<(Self, Auth), Misconfigured> {
-        let address = Address::of(resolved)?;
+        Ok((Self::at(&Address::of(resolved)?), auth(resolved)?))
+    }
+
+    fn at(address: &Address) -> Self {
         let api = format!("{}/api/v4", address.server());
         // A whole path with its groups, or a number.
         let project = format!("{api}/projects/{}", path_escape(&address.path));
-        Ok((Self { api, project }, Auth::private(resolved, PRIVATE_TOKEN)?))
+        Self { api, project }
     }
+}
+
+pub(super) fn host(address: &Address) -> Result<Box<dyn GitHost>, &'static str> {
+    Ok(Box::new(GitLab::at(address)))
+}
+
+pub(super) fn auth(resolved: &Resolved<'_>) -> Result<Auth, Misconfigured> {
+    Auth::private(resolved, PRIVATE_TOKEN)
 }
 
 fn headers() -> HeaderMap {
@@ -74,19 +85,24 @@ impl GitHost for GitLab {
         }
     }
 
-    fn read(&self, status: &Status) -> Result<Request, Unsent> {
+    fn read(&self, status: &Status, _: usize) -> Result<Request, Unsent> {
         let name = query_escape(&status.id);
         get(&format!("{}/repository/commits/{}/statuses?name={name}", self.project, status.sha), &headers())
     }
 
-    /// GitLab lists one status of each name and reference, the newest: any of them counts, as with the peer.
-    fn shows(&self, answer: &Response, status: &Status) -> bool {
-        List::read(answer).items.iter().any(|there| {
-            text(there, "/sha") == status.sha
-                && text(there, "/name") == status.id
-                && text(there, "/status") == word(status.state)
-                && text(there, "/description") == status.description
-        })
+    /// GitLab lists one status of each name and reference, the newest. For an Alert any of them counts, as with the peer.
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool {
+        let list = List::read(answer);
+        let ours = |item: &Value| text(item, "/sha") == status.sha && text(item, "/name") == status.id;
+        let same = |there: &Value| matching.with(there, "/status", word(status.state), status);
+        match status.origin {
+            Origin::Alert => list.items.iter().any(|there| ours(there) && same(there)),
+            // The description of what is under way can't be changed (see `classify`), nor can it be less under way.
+            Origin::CommitStatus => list.newest(ours).is_some_and(|there| {
+                same(there)
+                    || (status.state == State::Pending && matches!(text(there, "/status"), "pending" | "running"))
+            }),
+        }
     }
 
     fn post(&self, status: &Status) -> Result<Request, Unsent> {
@@ -95,8 +111,11 @@ impl GitHost for GitLab {
             state: &'a str,
             name: &'a str,
             description: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            target_url: Option<&'a str>,
         }
-        let body = Body { state: word(status.state), name: &status.id, description: &status.description };
+        let (state, target_url) = (word(status.state), status.link.as_deref());
+        let body = Body { state, name: &status.id, description: &status.description, target_url };
         with_json(Method::POST, &format!("{}/statuses/{}", self.project, status.sha), &headers(), &body)
     }
 
@@ -104,7 +123,10 @@ impl GitHost for GitLab {
         let text = said(answer);
         match answer.status {
             StatusCode::BAD_REQUEST if text.contains("Cannot transition status") => {
-                if stuck_at(&text) == Some(word(status.state)) {
+                let at = stuck_at(&text);
+                // What is under way can't be begun again: to be pending is as good as to run.
+                let under_way = status.state == State::Pending && matches!(at, Some("pending" | "running"));
+                if at == Some(word(status.state)) || under_way {
                     Verdict::Taken
                 } else {
                     Verdict::Rejected(format!("GitLab allows no way from the status it has to the new one: {text}"))

@@ -11,23 +11,27 @@ pub(crate) mod azuredevops;
 pub(crate) mod bitbucket;
 pub(crate) mod bitbucketserver;
 mod comments;
+pub(crate) mod commit_status;
+pub(crate) mod context;
 mod event;
 pub(crate) mod gitea;
 pub(crate) mod github;
 pub(crate) mod gitlab;
+pub(crate) mod hosts;
 mod list;
+pub(crate) mod repository;
 mod statuses;
 mod verdict;
 
 use belfry_core::go_json;
 use belfry_http::{HeaderMap, Method, Request, Response, Url, header};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::protocol::{Unsent, Verdict};
 
 /// What a commit is told about one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "an Alert's events never end with the commit's replacement"))]
 pub(crate) enum State {
     /// It is under way.
     Pending,
@@ -54,6 +58,36 @@ pub(crate) struct Status {
     pub(crate) description: String,
     /// What the metadata calls a summary, for hosts that show statuses in groups.
     pub(crate) summary: Option<String>,
+    /// Where it leads.
+    pub(crate) link: Option<String>,
+    /// Who asks for it.
+    pub(crate) origin: Origin,
+}
+
+/// Who asks for a status, which decides about its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An Alert: everything is as with the peer.
+    Alert,
+    /// A CommitStatus: the id is a context that people read.
+    CommitStatus,
+}
+
+/// How much of a status must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// State and description.
+    Whole,
+    /// The state: what decides about merging. A host may keep a description otherwise than it was given.
+    State,
+}
+
+impl Match {
+    /// Whether what is there says `word`, which stands at `at`, and as much as is asked for.
+    fn with(self, there: &Value, at: &str, word: &str, status: &Status) -> bool {
+        let described = || list::text(there, "/description") == status.description;
+        list::text(there, at) == word && (self == Self::State || described())
+    }
 }
 
 /// A git host that takes statuses of the commits of one repository.
@@ -63,14 +97,26 @@ pub(crate) trait GitHost: Send + Sync {
         status
     }
 
-    /// Asks for the statuses that a commit has under an id.
-    fn read(&self, status: &Status) -> Result<Request, Unsent>;
+    /// Asks for the statuses that a commit has under an id, but for the first `skip`, of which it is known that they
+    /// are others.
+    fn read(&self, status: &Status, skip: usize) -> Result<Request, Unsent>;
 
     /// Whether the answer to that shows this very status.
-    fn shows(&self, answer: &Response, status: &Status) -> bool;
+    fn shows(&self, answer: &Response, status: &Status, matching: Match) -> bool;
+
+    /// How many to skip next, when the answer may have ended before the status. The newest come first elsewhere: what
+    /// isn't there is old, and may as well be written anew.
+    fn further(&self, _answer: &Response, _status: &Status, _skipped: usize) -> Option<usize> {
+        None
+    }
 
     /// Writes a status.
     fn post(&self, status: &Status) -> Result<Request, Unsent>;
+
+    /// The state to write instead, when the answer says that the host has no word for this one.
+    fn instead(&self, _answer: &Response, _status: &Status) -> Option<State> {
+        None
+    }
 
     /// What the answer to either means; `status` is what was to be written.
     fn classify(&self, step: Step, answer: &Response, status: &Status) -> Verdict;
@@ -105,8 +151,22 @@ fn with_bytes(method: Method, url: &str, headers: &HeaderMap, body: Vec<u8>) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A status as a CommitStatus has it.
+    pub(crate) fn status(id: &str) -> Status {
+        Status {
+            sha: "5394cb7f48332b2de7c17dd8b8384bbc84b7e738".into(),
+            id: id.into(),
+            state: State::Success,
+            name: id.into(),
+            description: "applied".into(),
+            summary: None,
+            link: None,
+            origin: Origin::CommitStatus,
+        }
+    }
 
     #[test]
     fn every_host_has_its_words() {

@@ -3,7 +3,7 @@
 use belfry_core::notification::Notification;
 
 use super::{
-    GitHost, Step,
+    GitHost, Match, Step,
     auth::Auth,
     event::Naming,
     verdict::{stop, taken},
@@ -37,10 +37,10 @@ impl<H: GitHost + 'static> Statuses<H> {
 
     async fn tell(&self, notification: &Notification, line: &Line<'_>) -> Result<(), Stop> {
         let status = self.host.fitted(self.naming.status(notification, self.progress)?);
-        let there = self.auth.send(self.host.read(&status)?, line).await?;
+        let there = self.auth.send(self.host.read(&status, 0)?, line).await?;
         let verdict = self.host.classify(Step::Read, &there, &status);
         let there = taken(there, verdict, line.now())?;
-        if self.host.shows(&there, &status) {
+        if self.host.shows(&there, &status, Match::Whole) {
             return Ok(());
         }
         let answer = self.auth.send(self.host.post(&status)?, line).await?;

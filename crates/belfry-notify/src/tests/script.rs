@@ -71,7 +71,8 @@ fn deadline() -> tokio::time::Instant {
     (Instant::now() + Duration::from_secs(15)).into()
 }
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+/// Runs to the end.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
@@ -99,7 +100,11 @@ pub(crate) fn concluded(notifier: &Notifier, step: usize, result: Result<Respons
             run(async {
                 let line = Line::new(&script, deadline());
                 let result = conversation.hold(&probe_for(notifier.provider_type(), "error"), &line).await;
-                Attempted { outcome: line.conclude(result, &notifier.secrecy), status: line.status() }
+                Attempted {
+                    outcome: line.conclude(result, &notifier.secrecy),
+                    status: line.status(),
+                    ends_context: false,
+                }
             })
         }
     }

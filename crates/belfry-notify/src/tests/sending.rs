@@ -48,7 +48,10 @@ fn misconfigured(attempted: Attempted) -> Failure {
 async fn the_second_request_goes_out_only_when_the_first_was_taken() {
     let pagerduty = |at: SocketAddr| Case::new("pagerduty", &format!("http://{at}")).channel("routing-key");
     let (at, seen) = sink(202, "").await;
-    assert_eq!(send(&pagerduty(at)).await, Attempted { outcome: Outcome::Delivered, status: Some(200) });
+    assert_eq!(
+        send(&pagerduty(at)).await,
+        Attempted { outcome: Outcome::Delivered, status: Some(200), ends_context: false }
+    );
     assert_eq!(*seen.lock().unwrap(), ["/v2/enqueue", "/v2/change/enqueue"]);
 
     let (at, seen) = sink(429, "/v2/enqueue").await;
@@ -64,7 +67,7 @@ async fn the_second_request_goes_out_only_when_the_first_was_taken() {
     let mut progress = probe("info");
     progress.event.reason = "Progressing".into();
     let attempted = pagerduty(at).build().unwrap().send(&progress).await;
-    assert!(matches!(attempted, Attempted { outcome: Outcome::Skipped(_), status: None }));
+    assert!(matches!(attempted, Attempted { outcome: Outcome::Skipped(_), status: None, .. }));
     assert!(seen.lock().unwrap().is_empty());
 }
 

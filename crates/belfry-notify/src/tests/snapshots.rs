@@ -5,7 +5,7 @@ use std::fmt::Write;
 use belfry_core::notification::Notification;
 
 use super::{Case, peer::recorded_cases, probe, probe_for, script::spoken};
-use crate::{protocol::Unsent, registry::SUPPORTED};
+use crate::{protocol::Unsent, providers::otel, registry::SUPPORTED};
 
 fn rendered(case: &Case, notification: &Notification) -> String {
     let mut out = String::new();
@@ -16,7 +16,11 @@ fn rendered(case: &Case, notification: &Notification) -> String {
                 for (name, value) in &request.headers {
                     writeln!(out, "{name}: {}", value.to_str().unwrap()).unwrap();
                 }
-                writeln!(out, "\n{}\n", String::from_utf8_lossy(&request.body)).unwrap();
+                let protobuf =
+                    request.headers.get("content-type").is_some_and(|value| value == "application/x-protobuf");
+                let text = || String::from_utf8_lossy(&request.body).into_owned();
+                let body = if protobuf { otel::readable(&request.body) } else { text() };
+                writeln!(out, "\n{body}\n").unwrap();
             }
         }
         Err(unsent) => writeln!(out, "{unsent:?}").unwrap(),

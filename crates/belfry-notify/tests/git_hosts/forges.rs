@@ -133,7 +133,7 @@ fn gitlab(call: &Call, world: &mut World, path: &[&str]) -> Response {
             if *sha != SHA {
                 return answer(404, json!({ "message": "404 Commit Not Found" }));
             }
-            let name = call.query("name").unwrap_or_default().replace("%2F", "/");
+            let name = call.unescaped("name");
             let list = world.statuses.iter().rev().find(|kept| kept.id == name);
             let shown = |kept: &Kept| json!({ "sha": kept.sha, "name": kept.id, "status": kept.state, "description": kept.description });
             page(call, list.map(shown).into_iter().collect(), 20)
@@ -148,7 +148,7 @@ fn gitlab(call: &Call, world: &mut World, path: &[&str]) -> Response {
                 _ => return answer(400, json!({ "error": "state does not have a valid value" })),
             };
             match before.as_deref() {
-                Some(before @ ("pending" | "running")) if !how.is_empty() => {
+                Some(before @ ("pending" | "running")) if how == "enqueue" || (how, before) == ("run", "running") => {
                     let why = format!(
                         "Cannot transition status via :{how} from :{before} (Reason(s): Status cannot transition via \"{how}\")"
                     );
@@ -228,8 +228,7 @@ fn bitbucket_server(call: &Call, world: &mut World, path: &[&str]) -> Response {
     }
     match (call.method.as_str(), path) {
         ("GET", ["commits", sha, "builds"]) => {
-            let found =
-                world.statuses.iter().rev().find(|kept| kept.sha == *sha && Some(&*kept.id) == call.query("key"));
+            let found = world.statuses.iter().rev().find(|kept| kept.sha == *sha && kept.id == call.unescaped("key"));
             let none = || {
                 answer(404, json!({ "errors": [{ "exceptionName": "com.atlassian.bitbucket.NoSuchEntityException" }] }))
             };
@@ -241,7 +240,8 @@ fn bitbucket_server(call: &Call, world: &mut World, path: &[&str]) -> Response {
             })
         }
         ("POST", ["commits", sha, "builds"]) => {
-            assert!(call.text("url").ends_with("/ctx/scm/proj/repo.git"));
+            let url = call.text("url");
+            assert!(url.ends_with("/ctx/scm/proj/repo.git") || url.ends_with("/ctx/projects/proj/repos/repo"), "{url}");
             let kept = keep(call, sha, "key");
             if *sha != SHA {
                 let name = "com.atlassian.bitbucket.commit.NoSuchCommitException";
@@ -263,7 +263,18 @@ fn azure(call: &Call, world: &mut World, path: &[&str]) -> Response {
         ("GET", ["commits", sha, "statuses"]) => {
             let list = world.statuses.iter().rev().filter(|kept| kept.sha == *sha);
             let shown = |kept: &Kept| json!({ "state": kept.state, "description": kept.description, "context": { "name": kept.id, "genre": kept.genre } });
-            let list: Vec<Value> = list.map(shown).collect();
+            let mut list: Vec<Value> = list.map(shown).collect();
+            if call.query("latestOnly") == Some("true") {
+                let mut seen = Vec::new();
+                list.retain(|item| {
+                    !seen.contains(&item["context"]) && {
+                        seen.push(item["context"].clone());
+                        true
+                    }
+                });
+            }
+            let list: Vec<Value> =
+                list.into_iter().skip(call.number("skip", 0)).take(call.number("top", 1000)).collect();
             answer(200, json!({ "count": list.len(), "value": list }))
         }
         ("POST", ["commits", sha, "statuses"]) => {

@@ -45,6 +45,8 @@ pub struct Trouble {
     pub body: String,
     /// It is done all the same, and nobody is told in time.
     pub done_late: bool,
+    /// It isn't done yet either: it is still on its way when the next one is.
+    pub held: bool,
 }
 
 /// Everything that it knows.
@@ -56,6 +58,8 @@ pub struct World {
     pub statuses: Vec<Kept>,
     pub comments: Vec<Remark>,
     pub trouble: VecDeque<Trouble>,
+    /// Requests that are on their way, and arrive right behind the next one that writes.
+    pub held: Vec<Call>,
     pub app: apps::App,
     pub next: u64,
 }
@@ -89,6 +93,11 @@ impl Call {
     pub fn query(&self, name: &str) -> Option<&str> {
         let pairs = self.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+    }
+
+    /// With the slashes that it stands for.
+    pub fn unescaped(&self, name: &str) -> String {
+        self.query(name).unwrap_or_default().replace("%2F", "/")
     }
 
     pub fn number(&self, name: &str, otherwise: usize) -> usize {
@@ -149,7 +158,20 @@ impl Host {
     /// Makes trouble for the next request with this method.
     pub fn trouble(&self, method: Method, status: u16, headers: &[(&'static str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let trouble = Trouble { method, status, headers, body: body.into(), done_late: false };
+        let trouble = Trouble { method, status, headers, body: body.into(), done_late: false, held: false };
+        self.world().trouble.push_back(trouble);
+    }
+
+    /// The next request that writes is late: whoever sent it doesn't wait so long.
+    pub fn hold(&self) {
+        let trouble = Trouble {
+            method: Method::POST,
+            status: 504,
+            headers: vec![],
+            body: "".into(),
+            done_late: false,
+            held: true,
+        };
         self.world().trouble.push_back(trouble);
     }
 
@@ -170,7 +192,21 @@ async fn handle(State(host): State<Host>, method: Method, uri: Uri, headers: Hea
             _ => None,
         }
     };
-    let Some(trouble) = trouble else { return forges::answer_to(&call, &mut host.world()) };
+    let Some(trouble) = trouble else {
+        let world = &mut host.world();
+        let answer = forges::answer_to(&call, world);
+        if call.method == Method::POST {
+            for late in std::mem::take(&mut world.held) {
+                forges::answer_to(&late, world);
+            }
+        }
+        return answer;
+    };
+    if trouble.held {
+        host.world().held.push(call);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        return answer(504, Value::Null);
+    }
     if trouble.done_late {
         forges::answer_to(&call, &mut host.world());
         tokio::time::sleep(Duration::from_secs(60)).await;

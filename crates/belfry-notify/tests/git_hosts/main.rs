@@ -6,6 +6,7 @@ mod apps;
 mod comments;
 mod forges;
 mod host;
+mod states;
 mod statuses;
 mod tls;
 
@@ -56,6 +57,16 @@ fn event(severity: &str, reason: &str) -> Notification {
 
 /// The notifier of a Provider.
 fn notifier(type_: &str, address: &str, secret: &[(&str, &str)]) -> Notifier {
+    with_settings(type_, address, secret, |settings, clients| build(settings, clients).unwrap())
+}
+
+/// What a Provider gives, with connections of its own.
+fn with_settings<T>(
+    type_: &str,
+    address: &str,
+    secret: &[(&str, &str)],
+    then: impl FnOnce(&Settings<'_>, &Arc<Clients>) -> T,
+) -> T {
     let secret: SecretData = secret.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     let spec = ProviderSpec {
         type_: type_.into(),
@@ -67,7 +78,7 @@ fn notifier(type_: &str, address: &str, secret: &[(&str, &str)]) -> Notifier {
     let provider = ConfigKey::provider("apps", "hub");
     let settings =
         Settings { provider: &provider, spec: &spec, secret: Some(&secret), proxy_secret: None, cert_secret: None };
-    build(&settings, &Arc::new(Clients::with_environment(Environment::default()))).unwrap()
+    then(&settings, &Arc::new(Clients::with_environment(Environment::default())))
 }
 
 async fn send(notifier: &Notifier, notification: &Notification) -> Outcome {

@@ -9,7 +9,7 @@ use belfry_notify::Notifier;
 use crate::{
     SHA, event,
     host::{Host, Kept, Trouble},
-    notifier, retry, send,
+    notifier, retry, send, states,
 };
 
 /// Type, path of the address, and the words for success and failure. Bitbucket Cloud has one address only.
@@ -68,7 +68,8 @@ fn bitbucket_cloud_too() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
-    assert_eq!(host.states(), ["SUCCESSFUL", "FAILED", "SUCCESSFUL", "FAILED"]);
+    assert_eq!(host.states()[..4], ["SUCCESSFUL", "FAILED", "SUCCESSFUL", "FAILED"]);
+    states::assert_bitbucket_cloud(&host);
     assert_eq!(host.world().statuses[0].id, "82265367404ad9d071796a3dd9b07c82d40274be");
 }
 
@@ -84,6 +85,7 @@ async fn bitbucket_cloud_in_another_process() {
     unknown.event.metadata.insert("revision".into(), format!("main@sha1:{}", "0".repeat(40)));
     let Outcome::Rejected(failure) = send(&open("access"), &unknown).await else { panic!() };
     assert!(failure.error.contains("the repository has no commit 0000"), "{}", failure.error);
+    states::bitbucket_cloud().await;
 }
 
 #[tokio::test]
@@ -205,7 +207,14 @@ async fn a_post_that_was_taken_late_is_not_made_twice() {
     for (type_, _, [good, _]) in HOSTS {
         let host = Host::default();
         let notifier = open(&host, type_).await;
-        let late = Trouble { method: Method::POST, status: 200, headers: vec![], body: "".into(), done_late: true };
+        let late = Trouble {
+            method: Method::POST,
+            status: 200,
+            headers: vec![],
+            body: "".into(),
+            done_late: true,
+            held: false,
+        };
         host.world().trouble.push_back(late);
         let attempt = tokio::time::timeout(Duration::from_millis(500), send(&notifier, &event("info", "x"))).await;
         assert!(attempt.is_err(), "{type_}");

@@ -37,12 +37,11 @@ pub struct CommitStatusSpec {
     /// into a failure, 'keep' leaves the first success.
     #[serde(default)]
     pub after_success: AfterSuccess,
-    /// SupersededAs is the state, in the git host's own words, of a commit that made way for the next one before it was
-    /// live. By default: error (GitHub), canceled (GitLab), STOPPED (Bitbucket), CANCELLED (Bitbucket Server),
-    /// notApplicable (Azure DevOps), warning (Gitea).
+    /// SupersededAs says how a commit is shown that made way for the next one before it was live: as pending, success or
+    /// failure. By default in the git host's own word for it: error (GitHub), canceled (GitLab), STOPPED (Bitbucket),
+    /// CANCELLED (Bitbucket Server), notApplicable (Azure DevOps), warning (Gitea).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z_]+$"))]
-    pub superseded_as: Option<String>,
+    pub superseded_as: Option<SupersededAs>,
     /// ContextExpr is a CEL expression that evaluates to the context of a status, with the variables event, commitStatus
     /// and provider. It takes the place of prefix, kind, namespace and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +76,18 @@ pub enum AfterSuccess {
     Update,
     /// The first success stays.
     Keep,
+}
+
+/// How a superseded commit is shown, instead of in the git host's own word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SupersededAs {
+    /// As if it were still on its way.
+    Pending,
+    /// As if nothing were wrong with it.
+    Success,
+    /// As one that never went live.
+    Failure,
 }
 
 /// CommitStatusStatus defines the observed state of the CommitStatus.

@@ -10,6 +10,7 @@ mod resources;
 
 pub use commit_status::{
     AfterSuccess, Aggregate, CommitStatus, CommitStatusSpec, CommitStatusStatus, POSTED_CONTEXTS, PostedStatus,
+    SupersededAs,
 };
 pub use crds::{crds, receiver_crd, spec_schema};
 pub use event::{Event, ObjectReference};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ObjectKey,
-    rollout::{Phase, Rollout},
+    rollout::{Phase, Rollout, Successor},
 };
 
 /// Digits of a commit in a description.
@@ -64,19 +64,60 @@ pub struct Posted {
     pub ended: bool,
 }
 
+/// What is known of a context: what the lane of a status remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// What was posted last.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub posted: Option<Posted>,
+    /// What became of the last attempt isn't known: the host may show that instead.
+    #[serde(rename = "u", default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsure: bool,
+}
+
+/// Where a rollout stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Its state.
+    pub state: Phase,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The last reason.
+    pub reason: &'a str,
+    /// The message that came with it.
+    pub message: &'a str,
+    /// It has succeeded at some time.
+    pub succeeded: bool,
+    /// What superseded it.
+    pub superseded_by: Option<&'a Successor>,
+}
+
+impl<'a> From<&'a Rollout> for Standing<'a> {
+    fn from(rollout: &'a Rollout) -> Self {
+        Self {
+            state: rollout.state,
+            attempts: rollout.attempts,
+            reason: &rollout.reason,
+            message: &rollout.message,
+            succeeded: rollout.first_success.is_some(),
+            superseded_by: rollout.superseded_by.as_ref(),
+        }
+    }
+}
+
 /// One object's part in a status.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
     /// The object.
     pub object: &'a ObjectKey,
     /// Its newest rollout of the commit; `None` when it is expected to go to the commit, and hasn't begun.
-    pub rollout: Option<&'a Rollout>,
+    pub rollout: Option<Standing<'a>>,
 }
 
 /// What the status of one object says.
-pub fn of_object(spec: &CommitStatusSpec, rollout: &Rollout) -> Desired {
+pub fn of_object(spec: &CommitStatusSpec, rollout: Standing<'_>) -> Desired {
     let state = state(spec, rollout);
-    let reason = words(&rollout.reason);
+    let reason = words(rollout.reason);
     let message = rollout.message.lines().next().unwrap_or_default().trim();
     let because = |head: &str| match message.is_empty() {
         true => head.to_owned(),
@@ -89,7 +130,7 @@ pub fn of_object(spec: &CommitStatusSpec, rollout: &Rollout) -> Desired {
         State::Failure => because(&reason),
         State::Pending if rollout.attempts == 0 => because(&format!("waiting, {reason}")),
         State::Pending => because(&reason),
-        State::Superseded => match &rollout.superseded_by {
+        State::Superseded => match rollout.superseded_by {
             Some(next) => {
                 let next = next.commit.as_deref().unwrap_or(&next.revision);
                 format!("superseded by {}", next.get(..SHORT_HASH).unwrap_or(next))
@@ -149,11 +190,11 @@ pub fn is_news(spec: &CommitStatusSpec, desired: &Desired, posted: Option<&Poste
     }
 }
 
-fn state(spec: &CommitStatusSpec, rollout: &Rollout) -> State {
+fn state(spec: &CommitStatusSpec, rollout: Standing<'_>) -> State {
     match rollout.state {
         Phase::Pending | Phase::Progressing => State::Pending,
         Phase::Succeeded => State::Success,
-        Phase::Failed if spec.after_success == AfterSuccess::Keep && rollout.first_success.is_some() => State::Success,
+        Phase::Failed if spec.after_success == AfterSuccess::Keep && rollout.succeeded => State::Success,
         Phase::Failed => State::Failure,
         Phase::Superseded => State::Superseded,
     }
@@ -222,7 +263,7 @@ mod tests {
     }
 
     fn told(spec: &CommitStatusSpec, events: &[(&str, &str, &str, &str)]) -> String {
-        let Desired { state, description } = of_object(spec, &after(events));
+        let Desired { state, description } = of_object(spec, Standing::from(&after(events)));
         format!("{}: {description}", state.as_str())
     }
 
@@ -255,8 +296,11 @@ mod tests {
         let gone = after(&[("Progressing", "info", HASH, ""), ("Progressing", "info", NEXT, "")]);
         let objects = [object("a"), object("b"), object("c")];
         let told = |rollouts: [Option<&Rollout>; 3]| {
-            let members: Vec<_> =
-                objects.iter().zip(rollouts).map(|(object, rollout)| Member { object, rollout }).collect();
+            let members: Vec<_> = objects
+                .iter()
+                .zip(rollouts)
+                .map(|(object, rollout)| Member { object, rollout: rollout.map(Into::into) })
+                .collect();
             of_all(&spec, &members).map(|desired| format!("{}: {}", desired.state.as_str(), desired.description))
         };
         let failed = "failure: 1/3 applied, 1 failed: Kustomization/apps/b build failed: no such file";

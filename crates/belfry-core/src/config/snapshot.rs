@@ -6,11 +6,19 @@ use std::{
     time::Duration,
 };
 
-use belfry_api::{AlertSpec, Event, Metadata, ProviderSpec};
+use belfry_api::{Aggregate, AlertSpec, COMMIT_STATUS_TYPES, Event, EventSeverity, Metadata, ProviderSpec};
 use serde_json::{Value, json};
 
-use super::{CommitStatusRule, ReceiverRule, sources::Sources};
-use crate::{ConfigKey, ConfigKind, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes};
+use super::{
+    CommitStatusRule, ReceiverRule,
+    sources::{Named, Sources},
+};
+use crate::{
+    ConfigKey, ConfigKind, ObjectKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes,
+};
+
+/// How long a commit status that may still change is held back, so that a burst of changes costs one request.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Every Provider and Alert that is in force, indexed for matching. The default is empty.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +29,8 @@ pub struct Snapshot {
     routes: Vec<Route>,
     sources: Sources,
     commit_statuses: BTreeMap<Arc<ConfigKey>, Arc<CommitStatusRule>>,
+    status_routes: Vec<RouteRef>,
+    status_sources: Sources,
     receivers: BTreeMap<Arc<ConfigKey>, Arc<ReceiverRule>>,
     no_cross_namespace_refs: bool,
 }
@@ -110,11 +120,27 @@ impl Snapshot {
             let takes_updates = provider.is_none_or(|p| takes_status_updates(&p.spec.type_));
             let reference = RouteRef::alert(key.clone(), rule.provider.clone(), takes_updates);
             if !rule.spec.suspend {
-                snapshot.sources.add(number, &rule, options);
+                let spec = &rule.spec;
+                snapshot.sources.add(number, &key.namespace, &spec.event_sources, spec.event_severity, options);
             }
             let suspended = provider.is_some_and(|provider| provider.spec.suspend);
             snapshot.alerts.insert(key, number);
             snapshot.routes.push(Route { rule, reference, suspended });
+        }
+        for rule in snapshot.commit_statuses.values().filter(|rule| !rule.spec.suspend) {
+            let provider = providers.get(&rule.provider);
+            // One that isn't of a git host is a finding, and nothing that could wait for better days.
+            let posts = |p: &Arc<ProviderRule>| COMMIT_STATUS_TYPES.contains(&p.spec.type_.as_str()) && !p.spec.suspend;
+            if provider.is_none_or(posts) {
+                let number = snapshot.status_routes.len() as u32;
+                let spec = &rule.spec;
+                let all = spec.aggregate == Aggregate::All;
+                // Of whatever severity: what is told are rollouts.
+                let severity = EventSeverity::Info;
+                snapshot.status_sources.add(number, &rule.key.namespace, &spec.event_sources, severity, options);
+                let route = RouteRef::commit_status(rule.key.clone(), rule.provider.clone(), all, SETTLE);
+                snapshot.status_routes.push(route);
+            }
         }
         snapshot.providers = providers.into_iter().collect();
         snapshot
@@ -177,7 +203,8 @@ impl Snapshot {
     pub fn routes(&self, event: &Event, index: &ObjectIndex) -> Matched {
         let object = &event.involved_object;
         let shown = || format!("{}/{}/{}", object.kind, object.namespace, object.name);
-        let picked = self.sources.pick(event, index);
+        let named = Named { kind: &object.kind, namespace: &object.namespace, name: &object.name };
+        let picked = self.sources.pick(named, event.severity == "error", index);
         let mut matched = Matched::default();
         for route in picked.selected.iter().filter_map(|number| self.routes.get(*number as usize)) {
             if !route.rule.takes(&event.message) {
@@ -202,7 +229,21 @@ impl Snapshot {
             let message = format!("error getting source object {}", shown());
             matched.notes.push(note(&route.rule, "SourceFetchFailed", message));
         }
+        matched.routes.extend(self.select(named, index));
         matched
+    }
+
+    /// The CommitStatuses that select an object.
+    pub fn status_routes(&self, object: &ObjectKey, index: &ObjectIndex) -> Vec<RouteRef> {
+        let named = Named { kind: &object.kind, namespace: &object.namespace, name: &object.name };
+        self.select(named, index).collect()
+    }
+
+    fn select(&self, object: Named<'_>, index: &ObjectIndex) -> impl Iterator<Item = RouteRef> {
+        let picked = self.status_sources.pick(object, false, index).selected;
+        let routes = picked.into_iter().filter_map(|number| self.status_routes.get(number as usize));
+        let allowed = |route: &&RouteRef| !self.no_cross_namespace_refs || *route.route.namespace == *object.namespace;
+        routes.filter(allowed).cloned()
     }
 }
 

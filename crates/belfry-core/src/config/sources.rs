@@ -6,9 +6,9 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use belfry_api::{CrossNamespaceObjectReference, Event, EventSeverity};
+use belfry_api::{CrossNamespaceObjectReference, EventSeverity};
 
-use super::{AlertRule, Options, labels};
+use super::{Options, labels};
 use crate::index::{IndexedObject, ObjectIndex};
 
 /// Alerts, by number, under what they select.
@@ -53,6 +53,14 @@ struct Labels {
     more: BTreeMap<String, String>,
 }
 
+/// An object by its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named<'a> {
+    pub(super) kind: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+}
+
 /// The Alerts that an event meets, each once, in order.
 #[derive(Debug, Default)]
 pub(super) struct Picked {
@@ -68,17 +76,24 @@ pub(super) fn may_select_all_namespaces(alert_namespace: &str, options: &Options
 }
 
 impl Sources {
-    /// Adds an Alert.
-    pub(super) fn add(&mut self, number: u32, rule: &AlertRule, options: &Options) {
-        for source in &rule.spec.event_sources {
+    /// Adds what an object in the namespace `own` selects.
+    pub(super) fn add(
+        &mut self,
+        number: u32,
+        own: &str,
+        sources: &[CrossNamespaceObjectReference],
+        severity: EventSeverity,
+        options: &Options,
+    ) {
+        for source in sources {
             let kind = self.0.entry(source.kind.clone()).or_default();
-            let namespace = source.namespace.as_deref().unwrap_or(&rule.key.namespace);
+            let namespace = source.namespace.as_deref().unwrap_or(own);
             let places = match namespace {
-                "*" if !may_select_all_namespaces(&rule.key.namespace, options) => continue,
+                "*" if !may_select_all_namespaces(own, options) => continue,
                 "*" => &mut kind.everywhere,
                 namespace => kind.namespaces.entry(namespace.to_owned()).or_default(),
             };
-            let names = match rule.spec.event_severity {
+            let names = match severity {
                 EventSeverity::Info => &mut places.every,
                 EventSeverity::Error => &mut places.errors,
             };
@@ -90,16 +105,15 @@ impl Sources {
         }
     }
 
-    /// Looks an event up.
-    pub(super) fn pick(&self, event: &Event, index: &ObjectIndex) -> Picked {
-        let object = &event.involved_object;
+    /// Looks an object up, of which there is an error to be told or anything else.
+    pub(super) fn pick(&self, object: Named<'_>, error: bool, index: &ObjectIndex) -> Picked {
         let mut picked = Picked::default();
-        let Some(kind) = self.0.get(&object.kind) else { return picked };
-        let found = LazyCell::new(|| index.get(&object.kind, &object.namespace, &object.name));
-        for places in [kind.namespaces.get(&object.namespace), Some(&kind.everywhere)].into_iter().flatten() {
-            let errors = (event.severity == "error").then_some(&places.errors);
+        let Some(kind) = self.0.get(object.kind) else { return picked };
+        let found = LazyCell::new(|| index.get(object.kind, object.namespace, object.name));
+        for places in [kind.namespaces.get(object.namespace), Some(&kind.everywhere)].into_iter().flatten() {
+            let errors = error.then_some(&places.errors);
             for names in [Some(&places.every), errors].into_iter().flatten() {
-                for alerts in [names.named.get(&object.name), Some(&names.all)].into_iter().flatten() {
+                for alerts in [names.named.get(object.name), Some(&names.all)].into_iter().flatten() {
                     alerts.pick(&found, &mut picked);
                 }
             }

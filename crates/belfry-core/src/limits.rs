@@ -60,3 +60,9 @@ pub const HOOK_BURST: u32 = 100;
 pub const HOOK_OBJECTS: usize = 5_000;
 /// Time for the filters of one webhook, over all of its objects.
 pub const HOOK_FILTERS: Duration = Duration::from_secs(5);
+/// For how long the delivery id of a webhook is remembered.
+pub const HOOK_REPEAT: Duration = Duration::from_secs(300);
+/// Delivery ids remembered at a time; the oldest go first.
+pub const HOOK_WINDOW: usize = 64 * 1024;
+/// Webhooks kept of one Receiver, and as many that it refused.
+pub const HOOKS_KEPT: u32 = 50;

@@ -6,18 +6,23 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigKey, ObjectKey, Seq, Time};
+use crate::{
+    ConfigKey, ConfigKind, ObjectKey, Seq,
+    rollout::{self, Details, Input, Phase, Rollout, Sighting, Step},
+};
 
 /// For how long a byte-identical body is the same event: longer than any sender keeps trying.
 pub const SAME_BODY: Duration = Duration::from_secs(600);
 
-/// How an event came, which tells the form of its metadata.
+/// How an input came, which tells the form of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// Straight from a controller's recorder: metadata keys carry prefixes.
+    /// An event straight from a controller's recorder: metadata keys carry prefixes.
     Recorder,
-    /// Passed on by a `generic` provider: metadata keys are stripped.
+    /// An event that a `generic` provider passed on: metadata keys are stripped.
     Forwarded,
+    /// Not an event: what a watch saw (a [`Sighting`]).
+    Observed,
 }
 
 /// An event that was read and matched, and is to be taken in.
@@ -33,27 +38,58 @@ pub struct Candidate {
     pub reason: String,
     /// Its `revision`, if it names one.
     pub revision: Option<String>,
+    /// Hash of the commit that it is about, if it names one.
+    pub commit: Option<String>,
     /// It carries `commit_status: update`: a Kustomization's success.
     pub updates_commit_status: bool,
+    /// What else it says of its object's rollouts; `None` for kinds that have none.
+    pub rollout: Option<Box<Details>>,
     /// Hash of the repeat key: the peer's key plus cluster, severity and reason.
     pub dedupe: u64,
     /// Hash of the body.
     pub body_hash: u64,
     /// The body as it came.
     pub body: Bytes,
-    /// Where it may go: the Alerts that select it.
+    /// Where it may go: the Alerts that select it, and the CommitStatuses that select its object.
     pub routes: Vec<RouteRef>,
 }
 
-/// An Alert that selects an event, and the Provider it names.
+/// An Alert that selects an event, or a CommitStatus that selects its object, and the Provider it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRef {
-    /// The Alert.
-    pub alert: Arc<ConfigKey>,
+    /// The Alert, which is told of events, or the CommitStatus, which is told of rollouts.
+    pub route: Arc<ConfigKey>,
     /// The Provider, whether it exists or not.
     pub provider: Arc<ConfigKey>,
     /// The Provider's type takes `commit_status: update` events (git hosts, generic), or isn't known yet.
     pub takes_status_updates: bool,
+    /// A CommitStatus that has one status for all objects of a commit.
+    pub aggregate: bool,
+    /// For how long a CommitStatus lets a state settle before it is posted. One that ends a rollout isn't held back,
+    /// unless others of its commit may follow: when it aggregates.
+    pub settle: Duration,
+}
+
+impl RouteRef {
+    /// Of an Alert.
+    pub fn alert(alert: Arc<ConfigKey>, provider: Arc<ConfigKey>, takes_status_updates: bool) -> Self {
+        Self { route: alert, provider, takes_status_updates, aggregate: false, settle: Duration::ZERO }
+    }
+
+    /// Of a CommitStatus.
+    pub fn commit_status(status: Arc<ConfigKey>, provider: Arc<ConfigKey>, aggregate: bool, settle: Duration) -> Self {
+        Self { route: status, provider, takes_status_updates: false, aggregate, settle }
+    }
+
+    /// Whether it is told of rollouts rather than of events.
+    pub fn tells_rollouts(&self) -> bool {
+        self.route.kind == ConfigKind::CommitStatus
+    }
+
+    /// How long a rollout's new state waits before it is posted.
+    pub fn holds_back(&self, phase: Phase) -> Duration {
+        if phase.is_open() || self.aggregate { self.settle } else { Duration::ZERO }
+    }
 }
 
 /// What Belfry knows of an object. The default is an object never heard of.
@@ -68,9 +104,12 @@ pub struct ObjectState {
     /// It failed and has not succeeded since.
     #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
+    /// Its rollouts, if it is of a kind that has any.
+    #[serde(rename = "o", default, skip_serializing_if = "rollout::State::is_unheard")]
+    pub rollouts: rollout::State,
 }
 
-/// What the fold says happened.
+/// What the fold says happened, as Alerts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
@@ -113,45 +152,126 @@ pub enum Plan {
         of: Seq,
     },
     /// Store it.
-    Store {
-        /// The object's new state, when it differs.
-        state: Option<ObjectState>,
-        /// What happened.
-        change: Option<Change>,
-        /// Indices into the candidate's routes: one delivery each.
-        deliveries: Vec<usize>,
-    },
+    Store(Stored),
 }
 
-/// Decides what an event means. `interval` is how long a repeat is held back (`--rate-limit-interval`).
-pub fn plan(state: &ObjectState, seen: Seen, candidate: &Candidate, interval: Duration, now: Time) -> Plan {
-    let within = |seq: Option<Seq>, window: Duration| seq.filter(|seq| now.since(seq.time()) < window);
+/// What taking an input in means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The object's new state, when it differs.
+    pub state: Option<Arc<ObjectState>>,
+    /// What happened.
+    pub change: Option<Change>,
+    /// Rollouts that are new or differ, each once.
+    pub rollouts: Vec<Rollout>,
+    /// One delivery each, in the order in which they are to be made.
+    pub deliveries: Vec<Told>,
+}
+
+/// A delivery that an input causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Index into the routes.
+    pub route: usize,
+    /// Index into the rollouts that differ: what the route is told of, if not of the event.
+    pub rollout: Option<usize>,
+}
+
+/// Decides what an event means that arrives as `seq`. `interval` is how long a repeat is held back
+/// (`--rate-limit-interval`).
+pub fn plan(state: &ObjectState, seen: Seen, candidate: &Candidate, interval: Duration, seq: Seq) -> Plan {
+    let within = |before: Option<Seq>, window| before.filter(|before| seq.time().since(before.time()) < window);
     if let Some(of) = within(seen.same_body, SAME_BODY) {
         return Plan::Repeat { of };
     }
-    let (next, change) = step(state, candidate);
-    let says_something_new = next.severity != state.severity || next.revision != state.revision;
+    let (health, change) = step(state, candidate);
+    let moved = candidate
+        .rollout
+        .as_deref()
+        .map(|details| rollout::step(&state.rollouts, &Input::Reported(details.report(candidate, seq))));
+    let says_something_new = health.severity != state.severity
+        || health.revision != state.revision.as_deref()
+        || moved.as_ref().is_some_and(|step| step.is_news(&state.rollouts));
     if !says_something_new && let Some(of) = within(seen.same_key, interval) {
         return Plan::Repeat { of };
     }
-    let deliveries =
-        (0..candidate.routes.len()).filter(|i| goes_to(&candidate.routes[*i], candidate, change)).collect();
-    Plan::Store { state: (next != *state).then_some(next), change, deliveries }
+    let moved = moved.unwrap_or_else(|| Step { state: state.rollouts.clone(), ..Step::default() });
+    let mut deliveries: Vec<Told> = (0..candidate.routes.len())
+        .filter(|i| goes_to(&candidate.routes[*i], candidate, change))
+        .map(|route| Told { route, rollout: None })
+        .collect();
+    tell_rollouts(&state.rollouts, &moved.changed, &candidate.routes, &mut deliveries);
+    let same = health.is(state) && moved.state == state.rollouts;
+    let next = (!same).then(|| Arc::new(health.with(moved.state)));
+    Plan::Store(Stored { state: next, change, rollouts: moved.changed, deliveries })
+}
+
+/// Decides what something means that a watch saw: nothing, unless it tells of a rollout what no event told. Alerts are
+/// never told of it, and what they know of the object stays.
+pub fn observe(state: &ObjectState, sighting: &Sighting, routes: &[RouteRef], seq: Seq) -> Option<Stored> {
+    let moved = rollout::step(&state.rollouts, &Input::Observed(sighting.observation(seq)));
+    if !moved.is_news(&state.rollouts) {
+        return None;
+    }
+    let mut deliveries = Vec::new();
+    tell_rollouts(&state.rollouts, &moved.changed, routes, &mut deliveries);
+    let next = ObjectState { rollouts: moved.state, ..state.clone() };
+    Some(Stored { state: Some(Arc::new(next)), change: None, rollouts: moved.changed, deliveries })
+}
+
+/// One delivery for each CommitStatus and each rollout that a status would tell differently now.
+fn tell_rollouts(before: &rollout::State, changed: &[Rollout], routes: &[RouteRef], deliveries: &mut Vec<Told>) {
+    let differs = |now: &Rollout| {
+        before.rollout(now.id).is_none_or(|old| {
+            old.state != now.state
+                || old.reason != now.reason
+                || old.message != now.message
+                || old.superseded_by != now.superseded_by
+        })
+    };
+    for (i, _) in changed.iter().enumerate().filter(|(_, now)| differs(now)) {
+        let told = routes.iter().enumerate().filter(|(_, route)| route.tells_rollouts());
+        deliveries.extend(told.map(|(route, _)| Told { route, rollout: Some(i) }));
+    }
 }
 
 /// A Kustomization's commit status update is noise for a chat, but for the one that ends a failure.
 fn goes_to(route: &RouteRef, candidate: &Candidate, change: Option<Change>) -> bool {
-    !candidate.updates_commit_status || route.takes_status_updates || change == Some(Change::Recovered)
+    !route.tells_rollouts()
+        && (!candidate.updates_commit_status || route.takes_status_updates || change == Some(Change::Recovered))
 }
 
-fn step(state: &ObjectState, candidate: &Candidate) -> (ObjectState, Option<Change>) {
+/// What Alerts know of an object.
+struct Health<'a> {
+    severity: &'a str,
+    revision: Option<&'a str>,
+    failed: bool,
+}
+
+impl Health<'_> {
+    fn is(&self, state: &ObjectState) -> bool {
+        self.severity == state.severity && self.revision == state.revision.as_deref() && self.failed == state.failed
+    }
+
+    fn with(&self, rollouts: rollout::State) -> ObjectState {
+        ObjectState {
+            severity: self.severity.to_owned(),
+            revision: self.revision.map(str::to_owned),
+            failed: self.failed,
+            rollouts,
+        }
+    }
+}
+
+fn step<'a>(state: &'a ObjectState, candidate: &'a Candidate) -> (Health<'a>, Option<Change>) {
+    let before = Health { severity: &state.severity, revision: state.revision.as_deref(), failed: state.failed };
     if matches!(candidate.reason.as_str(), "Progressing" | "DependencyNotReady") {
-        return (state.clone(), None);
+        return (before, None);
     }
     let failed = candidate.severity == "error";
-    let next = ObjectState {
-        severity: candidate.severity.clone(),
-        revision: candidate.revision.clone().or_else(|| state.revision.clone()),
+    let next = Health {
+        severity: &candidate.severity,
+        revision: candidate.revision.as_deref().or(before.revision),
         failed: failed || (state.failed && !succeeds(candidate)),
     };
     let change = match (state.failed, next.failed) {
@@ -172,112 +292,4 @@ fn succeeds(candidate: &Candidate) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(severity: &str, reason: &str, revision: &str, key: u64) -> Candidate {
-        Candidate {
-            object: ObjectKey { kind: "Kustomization".into(), ..ObjectKey::default() },
-            origin: Origin::Recorder,
-            severity: severity.into(),
-            reason: reason.into(),
-            revision: (!revision.is_empty()).then(|| revision.to_owned()),
-            updates_commit_status: reason == "ReconciliationSucceeded",
-            dedupe: key,
-            body_hash: 0,
-            body: Bytes::new(),
-            routes: vec![route(false), route(true)],
-        }
-    }
-
-    fn route(takes_status_updates: bool) -> RouteRef {
-        let key = |kind| Arc::new(ConfigKey { kind, namespace: "n".into(), name: "x".into() });
-        RouteRef {
-            alert: key(crate::ConfigKind::Alert),
-            provider: key(crate::ConfigKind::Provider),
-            takes_status_updates,
-        }
-    }
-
-    /// Feeds events one second apart into one object; keys are remembered as the store does.
-    fn feed(events: &[Candidate]) -> Vec<String> {
-        let mut state = ObjectState::default();
-        let mut keys = std::collections::HashMap::new();
-        let mut told = Vec::new();
-        for (second, candidate) in events.iter().enumerate() {
-            let now = Time(second as i64 * 1_000_000);
-            let seen = Seen { same_key: keys.get(&candidate.dedupe).copied(), same_body: None };
-            match plan(&state, seen, candidate, Duration::from_secs(300), now) {
-                Plan::Repeat { of } => told.push(format!("repeat of {}", of.0 / 1_000_000)),
-                Plan::Store { state: next, change, deliveries } => {
-                    keys.insert(candidate.dedupe, Seq(now.0));
-                    state = next.unwrap_or(state);
-                    told.push(format!("{change:?} to {deliveries:?}"));
-                }
-            }
-        }
-        told
-    }
-
-    #[test]
-    fn repeats_never_swallow_a_failure_or_a_recovery() {
-        let told = feed(&[
-            event("error", "BuildFailed", "a", 1),
-            event("error", "BuildFailed", "a", 1),
-            event("info", "Progressing", "a", 2),
-            event("info", "Progressing", "a", 2),
-            event("info", "ReconciliationSucceeded", "a", 3),
-            event("info", "ReconciliationSucceeded", "a", 3),
-            event("error", "BuildFailed", "a", 1),
-            event("info", "ReconciliationSucceeded", "a", 3),
-            event("info", "ReconciliationSucceeded", "b", 3),
-            event("info", "ReconciliationSucceeded", "a", 3),
-        ]);
-        assert_eq!(
-            told,
-            [
-                "Some(Failed) to [0, 1]",
-                "repeat of 0",
-                "None to [0, 1]",
-                "repeat of 2",
-                "Some(Recovered) to [0, 1]",
-                "repeat of 4",
-                "Some(Failed) to [0, 1]",
-                "Some(Recovered) to [0, 1]",
-                "None to [1]",
-                "None to [1]",
-            ]
-        );
-    }
-
-    #[test]
-    fn notices_in_between_do_not_end_a_failure() {
-        let told = feed(&[
-            event("error", "HealthCheckFailed", "a", 1),
-            event("info", "HealthCheckCanceled", "a", 2),
-            event("error", "HealthCheckFailed", "", 1),
-            event("info", "HealthCheckFailed", "a", 3),
-            event("info", "ReconciliationSucceeded", "a", 4),
-        ]);
-        assert_eq!(
-            told,
-            [
-                "Some(Failed) to [0, 1]",
-                "None to [0, 1]",
-                "None to [0, 1]",
-                "None to [0, 1]",
-                "Some(Recovered) to [0, 1]"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_same_body_is_the_same_event_even_when_the_state_moved_on() {
-        let seen = Seen { same_body: Some(Seq(5)), same_key: None };
-        let state = ObjectState { severity: "info".into(), ..ObjectState::default() };
-        let late = event("error", "BuildFailed", "a", 1);
-        let at = |seconds: u64| Time(5).after(Duration::from_secs(seconds));
-        assert_eq!(plan(&state, seen, &late, Duration::ZERO, at(60)), Plan::Repeat { of: Seq(5) });
-        assert!(matches!(plan(&state, seen, &late, Duration::ZERO, at(600)), Plan::Store { .. }));
-    }
-}
+mod tests;

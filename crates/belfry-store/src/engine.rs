@@ -1,16 +1,25 @@
 //! What the store asks of a database: a writing half that only the writer thread has, and a reading half that any thread
 //! may use. All of it blocks. Engines share no SQL.
 
-use std::time::Duration;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
-    plan::{Candidate, Change, ObjectState},
+    plan::{Change, ObjectState, Origin},
+    rollout::{Hints, Rollout},
 };
 
 use crate::{
     RedeliverError, StoreError,
-    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page},
+    hooks::{Hook, HookRow, HookVerdict},
+    queries::{
+        AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow,
+    },
     types::{Claims, DestId, LaneId, Redelivered, Room, Settlement},
 };
 
@@ -47,7 +56,7 @@ pub(crate) struct Remembered {
 /// What is known once the append lock is held.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// The last event.
+    /// The last event, webhook or rollout.
     pub seq: Seq,
     /// The last delivery.
     pub delivery: i64,
@@ -59,36 +68,87 @@ pub(crate) struct Begun {
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectRow {
     pub id: i64,
-    pub state: ObjectState,
+    pub state: Arc<ObjectState>,
 }
 
+/// A new row of the log: an event, or an observation.
 #[derive(Debug)]
 pub(crate) struct NewEvent<'a> {
     pub seq: Seq,
     pub object: i64,
-    pub candidate: &'a Candidate,
+    pub origin: Origin,
+    pub dedupe: u64,
+    pub body_hash: u64,
+    pub severity: &'a str,
+    pub reason: &'a str,
+    pub revision: Option<&'a str>,
+    /// The number of the commit or revision that it names.
+    pub rev: Option<i64>,
     pub change: Option<Change>,
+    pub hints: Hints,
+    pub body: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewDelivery {
     pub id: i64,
     pub lane: LaneId,
-    pub event: Seq,
+    pub kind: DeliveryKind,
+    /// The event, observation or webhook.
+    pub cause: Seq,
+    pub rollout: Option<Seq>,
     pub object: i64,
     pub route: i64,
     pub dest: DestId,
+    /// When its lane is due, unless it is due already or what waits in it was tried before.
+    pub due: Time,
 }
 
-/// What a batch of events adds.
+#[derive(Debug)]
+pub(crate) struct NewHook<'a> {
+    pub seq: Seq,
+    pub receiver: i64,
+    pub verdict: HookVerdict,
+    pub reason: Cow<'a, str>,
+    pub merged: u32,
+    pub hook: &'a Hook,
+}
+
+/// What a batch of inputs adds.
 #[derive(Debug, Default)]
 pub(crate) struct Appends<'a> {
     pub events: Vec<NewEvent<'a>>,
+    pub hooks: Vec<NewHook<'a>>,
     pub deliveries: Vec<NewDelivery>,
-    /// New states of objects; the last one of an object counts.
-    pub states: Vec<(i64, ObjectState)>,
+    /// New states of objects.
+    pub states: BTreeMap<i64, Arc<ObjectState>>,
+    /// Rollouts that are new or differ, each with its object.
+    pub rollouts: BTreeMap<Seq, (i64, Rollout)>,
     /// Events that were repeated.
     pub repeats: Vec<Seq>,
+}
+
+impl Appends<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.hooks.is_empty() && self.repeats.is_empty()
+    }
+}
+
+/// What adding did.
+#[derive(Debug, Default)]
+pub(crate) struct Added {
+    /// Destinations that got work that is due and not in flight, or whose next work is due at another time.
+    pub woken: Vec<DestId>,
+    /// Deliveries that newer ones superseded.
+    pub closed: Vec<(DestId, u64)>,
+}
+
+/// What the window for webhooks keeps of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RememberedHook {
+    pub seq: Seq,
+    pub receiver: i64,
+    pub delivery_id: String,
 }
 
 /// What a settlement did.
@@ -151,21 +211,24 @@ pub(crate) trait Writer: Send {
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>>;
     /// The numbers of configuration objects, which are made known if they weren't.
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>>;
-    /// Adds events and deliveries; says which destinations got work that is due and not in flight.
-    fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Vec<DestId>>;
-    /// Writes outcomes down; a finished lane is free again once this is committed.
+    /// Which of these lanes have a delivery that waits and isn't in flight.
+    fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>>;
+    /// Adds what a batch brings. A delivery that is put into a state lane supersedes those that wait in it and aren't in
+    /// flight.
+    fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added>;
+    /// Writes outcomes down; in a finished state lane what is older than its newest is superseded, and a finished lane is free again once this is committed.
     fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled>;
     /// The lane is free again, untouched, once this is committed. Says whose it is, if it was in flight.
     fn release(&mut self, lane: LaneId) -> Result<Option<DestId>>;
     /// All waiting lanes of the destination are due; one in flight is due when it is finished.
     fn wake(&mut self, dest: DestId, now: Time) -> Result<()>;
-    /// Puts a settled delivery in line again, under a new number.
+    /// Puts a settled delivery in line again, under a new number; says also how many it superseded.
     fn redeliver(
         &mut self,
         delivery: i64,
         id: i64,
         now: Time,
-    ) -> Result<std::result::Result<Redelivered, RedeliverError>>;
+    ) -> Result<std::result::Result<(Redelivered, u64), RedeliverError>>;
     /// Keeps these bodies; what has one and isn't among these is absent from now on.
     fn config(&mut self, present: &[(ConfigKey, String)], now: Time) -> Result<()>;
     /// Forgets the body of a configuration object that is gone.
@@ -176,6 +239,10 @@ pub(crate) trait Writer: Send {
     fn prune(&mut self, events: &[Seq], which: Prunable) -> Result<u64>;
     /// Removes these lanes if nothing waits in them and no event used them since.
     fn prune_lanes(&mut self, lanes: &[LaneId], before: Time) -> Result<u64>;
+    /// Removes these rollouts, unless they are needed after all.
+    fn prune_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64>;
+    /// Removes webhooks that are this old, with their triggers, unless one waits.
+    fn prune_hooks(&mut self, before: Seq) -> Result<u64>;
     fn commit(&mut self) -> Result<()>;
     fn rollback(&mut self);
     /// Gives free space back, outside of a transaction, a little at a time.
@@ -194,13 +261,20 @@ pub(crate) trait Reader: Send + Sync {
     fn dests(&self) -> Result<Vec<(DestId, ConfigKey, Option<Time>)>>;
     /// The latest events after this one, oldest first, at most so many.
     fn recent(&self, after: Seq, limit: usize) -> Result<Vec<Remembered>>;
+    /// The last event.
     fn last(&self) -> Result<Seq>;
+    /// The genuine webhooks with a delivery id after this one, oldest first, at most so many of the latest.
+    fn recent_hooks(&self, after: Seq, limit: usize) -> Result<Vec<RememberedHook>>;
     fn pending(&self) -> Result<Vec<PendingRow>>;
     fn saved_config(&self) -> Result<Vec<(ConfigKey, String)>>;
     fn deliveries(&self, query: &DeliveryQuery) -> Result<Page<DeliveryRow>>;
     fn attempts(&self, delivery: i64) -> Result<Vec<AttemptRow>>;
     fn events(&self, query: &EventQuery) -> Result<Page<EventRow>>;
     fn event(&self, seq: Seq) -> Result<Option<EventRow>>;
+    fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>>;
+    fn rollout(&self, id: Seq) -> Result<Option<RolloutRow>>;
+    fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>>;
+    fn hooks(&self, receiver: Option<&ConfigKey>, limit: u32) -> Result<Vec<HookRow>>;
     /// Waiting deliveries, oldest first, whose lane is not in flight; and whether there are any at all in flight.
     fn victims(&self, scope: &Scope, limit: u64) -> Result<(Vec<i64>, bool)>;
     /// Configuration objects with a body that have been absent for this long.
@@ -209,6 +283,9 @@ pub(crate) trait Reader: Send + Sync {
     fn prunable(&self, after: Seq, before: Seq, which: Prunable, limit: u32) -> Result<Vec<(Seq, u64)>>;
     /// Lanes after this one that nothing waits in and no event used since `before`.
     fn idle_lanes(&self, after: LaneId, before: Time, limit: u32) -> Result<Vec<LaneId>>;
+    /// Rollouts after `after` and before `before` that are no longer needed: what last changed them was pruned, nothing is
+    /// left that tells of them, and their object has a newer one.
+    fn prunable_rollouts(&self, after: Seq, before: Seq, limit: u32) -> Result<Vec<Seq>>;
     fn size(&self) -> Result<Size>;
     /// Bytes on disk; cheap.
     fn bytes(&self) -> u64;

@@ -1,15 +1,18 @@
-//! The durable log, object states, lanes and deliveries: one [`Store`] over a small private trait, with group commit, the
+//! The durable log, object states, rollouts, webhooks, lanes and deliveries: one [`Store`] over a small private trait, with group commit, the
 //! fold under the append lock, the window for repeats, caches and the head of the log. It knows nothing of HTTP,
 //! Kubernetes or providers, and of the fold only that it is [`belfry_core::plan::plan`].
 
 mod backlog;
 mod cache;
+mod clean;
 mod engine;
 mod error;
 mod fold;
+mod hooks;
 mod prune;
 mod queries;
 mod queue;
+mod rev;
 mod sqlite;
 mod stats;
 mod store;
@@ -18,11 +21,15 @@ mod windows;
 mod writer;
 
 pub use error::{OpenError, RedeliverError, Refused, StoreError};
+pub use hooks::{Hook, HookRow, HookVerdict, Hooked, TriggerRef};
 pub use prune::Pruned;
-pub use queries::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page};
+pub use queries::{
+    AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page,
+    RolloutQuery, RolloutRow,
+};
 pub use stats::{COMMIT_BUCKETS, CommitTimes, Pending, Stats};
 pub use store::Store;
 pub use types::{
     Appended, AttemptOutcome, AttemptRecord, Claim, Claims, Clock, DestId, Finish, LaneId, Options, Redelivered, Room,
-    Row, RowResult, RowState, Settlement,
+    Row, RowResult, RowState, Settlement, What,
 };

@@ -1,4 +1,4 @@
-//! What keeps the store small: retention, backlog bounds, and the end of deliveries whose Provider or Alert was deleted.
+//! What keeps the store small: retention, backlog bounds, and the end of deliveries whose Provider or route was deleted.
 //! Everything is found by reading, and written in small steps between other writes.
 
 use std::{
@@ -32,6 +32,10 @@ const FREE: u64 = 4 << 20;
 pub struct Pruned {
     /// Events removed, with their deliveries.
     pub events: u64,
+    /// Rollouts removed.
+    pub rollouts: u64,
+    /// Webhooks removed, with their triggers.
+    pub hooks: u64,
     /// Deliveries given up because too many waited.
     pub backlog: u64,
     /// Deliveries given up because their Provider or Alert was deleted.
@@ -41,14 +45,19 @@ pub struct Pruned {
 impl Store {
     /// One pass of upkeep; call it about every minute, from one replica. Events go when they are too old, or too many for
     /// the space allowed, but never while one of their deliveries is still to be made; for space, those with dead letters
-    /// go last.
+    /// go last. Rollouts go after what last changed them, but for the newest of each object.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
         let now = (self.options().clock)();
-        let pruned = Pruned {
-            deleted: self.end_deleted(now).await?,
-            backlog: self.bound_backlogs().await?,
-            events: self.prune_old(now).await? + self.prune_large().await?,
-        };
+        let deleted = self.end_deleted(now).await?;
+        let backlog = self.bound_backlogs().await?;
+        let old = self.prune_old(now).await?;
+        let large = self.prune_large().await?;
+        let horizon = now.before(self.options().retention_age);
+        // What was pruned for its size may be as young as anything.
+        let before = if large > 0 { Seq(i64::MAX) } else { Seq(horizon.0) };
+        let rollouts = self.prune_rollouts(before).await?;
+        let hooks = self.count(Task::PruneHooks { before: Seq(horizon.0) }).await?;
+        let pruned = Pruned { deleted, backlog, events: old + large, rollouts, hooks };
         self.prune_lanes(now).await?;
         self.vacuum().await?;
         Ok(pruned)
@@ -71,7 +80,8 @@ impl Store {
         for Gone { id, key } in self.read(move |reader| reader.gone(now.before(ABSENT))).await? {
             let scope = match key.kind {
                 ConfigKind::Provider => Scope::Dests(vec![DestId(id)]),
-                _ => Scope::Route(id),
+                ConfigKind::Alert | ConfigKind::CommitStatus | ConfigKind::Receiver => Scope::Route(id),
+                ConfigKind::Cluster => continue,
             };
             let (victims, in_flight) = self.read(move |reader| reader.victims(&scope, u64::MAX)).await?;
             let ended = self.kill(&victims, &format!("deleted: {key} was deleted")).await?;
@@ -163,6 +173,16 @@ impl Store {
         // Half of the time is left to others, however much there is to remove.
         tokio::time::sleep(started.elapsed()).await;
         Ok(Some((last, count)))
+    }
+
+    async fn prune_rollouts(&self, before: Seq) -> Result<u64, StoreError> {
+        let (mut after, mut pruned) = (Seq(i64::MIN), 0);
+        loop {
+            let unneeded = self.read(move |reader| reader.prunable_rollouts(after, before, WIDE_STEP)).await?;
+            let Some(last) = unneeded.last() else { return Ok(pruned) };
+            after = *last;
+            pruned += self.count(Task::PruneRollouts(unneeded)).await?;
+        }
     }
 
     async fn prune_lanes(&self, now: Time) -> Result<(), StoreError> {

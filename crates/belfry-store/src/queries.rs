@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
     plan::{Change, Origin},
+    rollout::{Hints, Phase, Successor},
 };
 use bytes::Bytes;
 
@@ -55,11 +56,54 @@ impl DeliveryState {
     }
 }
 
+/// What a delivery tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryKind {
+    /// An event, for an Alert.
+    Event,
+    /// A rollout, for a CommitStatus.
+    Rollout,
+    /// An object that is to be reconciled, for a Receiver.
+    Trigger,
+}
+
+impl DeliveryKind {
+    const ALL: [Self; 3] = [Self::Event, Self::Rollout, Self::Trigger];
+
+    /// The kind in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Rollout => "rollout",
+            Self::Trigger => "trigger",
+        }
+    }
+
+    /// The kind that is spelled so.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    pub(crate) fn code(self) -> i64 {
+        match self {
+            Self::Event => 0,
+            Self::Rollout => 1,
+            Self::Trigger => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
 /// Selects objects; what isn't given doesn't matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectFilter {
     /// Cluster.
     pub cluster: Option<String>,
+    /// API group.
+    pub group: Option<String>,
     /// Kind.
     pub kind: Option<String>,
     /// Namespace.
@@ -87,10 +131,14 @@ pub struct DeliveryQuery {
     pub alert_namespace: Option<String>,
     /// Name of the Alert.
     pub alert: Option<String>,
+    /// Of this kind.
+    pub kind: Option<DeliveryKind>,
     /// About these objects.
     pub object: ObjectFilter,
-    /// Of this event.
+    /// Caused by this event, observation or webhook.
     pub event: Option<Seq>,
+    /// Of this rollout.
+    pub rollout: Option<Seq>,
     /// This delivery alone.
     pub id: Option<i64>,
     /// Created at this time or later.
@@ -110,6 +158,12 @@ pub struct EventQuery {
     pub object: ObjectFilter,
     /// Of this severity.
     pub severity: Option<String>,
+    /// With this reason.
+    pub reason: Option<String>,
+    /// Of this revision or commit: as written, or its hash, of which the first 7 digits suffice.
+    pub revision: Option<String>,
+    /// Also what watches saw, not only events. Their bodies aren't events.
+    pub observations: bool,
     /// Arrived at this time or later.
     pub since: Option<Time>,
     /// Arrived before this time.
@@ -119,6 +173,58 @@ pub struct EventQuery {
     /// How many; bounded by [`belfry_core::limits::PAGE`], which zero stands for too. A page ends early when the bodies
     /// on it grow large.
     pub limit: u32,
+}
+
+/// Selects rollouts, newest first; what isn't given doesn't matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolloutQuery {
+    /// Of these objects.
+    pub object: ObjectFilter,
+    /// Of this revision or commit: as written, or its hash, of which the first 7 digits suffice.
+    pub revision: Option<String>,
+    /// In any of these states; in any at all when none is named.
+    pub states: Vec<Phase>,
+    /// Goes on after this cursor, which the page before gave.
+    pub cursor: Option<i64>,
+    /// How many; bounded by [`belfry_core::limits::PAGE`], which zero stands for too.
+    pub limit: u32,
+}
+
+/// A rollout as it is kept. Times but for the ids are by the events' own clock, in whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutRow {
+    /// Arrival of what opened it.
+    pub id: Seq,
+    /// The object.
+    pub object: Arc<ObjectKey>,
+    /// The revision that it went to.
+    pub revision: String,
+    /// The revision that an artifact was made from.
+    pub origin_revision: Option<String>,
+    /// Hash of the commit.
+    pub commit: Option<String>,
+    /// Digest of a HelmRelease's values.
+    pub token: Option<String>,
+    /// Digest of the artifact that a HelmRelease's chart came in.
+    pub oci_digest: Option<String>,
+    /// Where it stands.
+    pub state: Phase,
+    /// When it began.
+    pub started: Time,
+    /// When it came to the state that ended it.
+    pub finished: Option<Time>,
+    /// When it succeeded for the first time.
+    pub first_success: Option<Time>,
+    /// Attempts made, as far as they were reported.
+    pub attempts: u32,
+    /// The last reason that says something of its state.
+    pub reason: String,
+    /// The beginning of the message that came with it.
+    pub message: String,
+    /// What superseded it.
+    pub superseded_by: Option<Successor>,
+    /// The last input that changed it.
+    pub last_event: Seq,
 }
 
 /// Part of an answer.
@@ -143,15 +249,19 @@ pub struct DeliveryRow {
     pub lane: LaneId,
     /// Where it goes.
     pub provider: Arc<ConfigKey>,
-    /// The Alert that caused it.
-    pub alert: Arc<ConfigKey>,
-    /// The object that the event is about.
+    /// The Alert, CommitStatus or Receiver that caused it.
+    pub route: Arc<ConfigKey>,
+    /// What it tells of.
+    pub kind: DeliveryKind,
+    /// The object that it is about.
     pub object: Arc<ObjectKey>,
-    /// The event that it tells of.
+    /// The event, observation or webhook that caused it.
     pub event: Seq,
-    /// Severity of the event.
+    /// The rollout that it tells of.
+    pub rollout: Option<Seq>,
+    /// Severity of the event; empty for a webhook.
     pub severity: String,
-    /// Reason of the event.
+    /// Reason of the event; what a webhook told of.
     pub reason: String,
     /// Revision that the event names.
     pub revision: Option<String>,
@@ -199,6 +309,8 @@ pub struct EventRow {
     pub revision: Option<String>,
     /// What it changed about its object.
     pub change: Option<Change>,
+    /// What was known of its object when it came, and counted for its rollouts.
+    pub hints: Hints,
     /// How often it was repeated.
     pub repeats: u64,
     /// The body as it came.

@@ -6,12 +6,17 @@ use std::{
     time::Duration,
 };
 
-use belfry_core::{ConfigKey, Seq, Time, limits, plan::Candidate};
+use belfry_core::{
+    ConfigKey, Seq, Time, limits,
+    plan::{Candidate, RouteRef},
+    rollout::Sighting,
+};
 use tokio::sync::oneshot;
 
 use crate::{
     RedeliverError, Refused, StoreError,
     engine::Prunable,
+    hooks::{Hook, Hooked},
     types::{Appended, DestId, LaneId, Redelivered, Settlement},
 };
 
@@ -19,10 +24,34 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Job {
     Append(Box<Candidate>, oneshot::Sender<Result<Appended, Refused>>),
+    Observe(Box<Watched>, oneshot::Sender<Result<Option<Seq>, Refused>>),
+    Hook(Box<Hook>, oneshot::Sender<Result<Hooked, Refused>>),
     Settle(Settlement),
     Release(LaneId),
     Flush(oneshot::Sender<()>),
     Task(Task, oneshot::Sender<Result<Answer, StoreError>>),
+}
+
+/// An observation, ready to be logged.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub sighting: Sighting,
+    /// CommitStatuses that select the object.
+    pub routes: Vec<RouteRef>,
+    pub body: Vec<u8>,
+}
+
+impl Job {
+    /// About how many bytes an input takes up; `None` for what isn't one.
+    fn weight(&self) -> Option<usize> {
+        const TRIGGER: usize = 256;
+        match self {
+            Self::Append(candidate, _) => Some(candidate.body.len()),
+            Self::Observe(watched, _) => Some(watched.body.len()),
+            Self::Hook(hook, _) => Some(hook.triggers.len() * TRIGGER),
+            _ => None,
+        }
+    }
 }
 
 /// The rarer things to write.
@@ -35,6 +64,8 @@ pub(crate) enum Task {
     Kill { deliveries: Vec<i64>, reason: String },
     Prune { events: Vec<Seq>, which: Prunable },
     PruneLanes { lanes: Vec<LaneId>, before: Time },
+    PruneRollouts(Vec<Seq>),
+    PruneHooks { before: Seq },
     Vacuum,
 }
 
@@ -92,23 +123,19 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an event in line, if there is room.
-    pub fn push_event(
-        &self,
-        candidate: Candidate,
-        reply: oneshot::Sender<Result<Appended, Refused>>,
-    ) -> Result<(), Refused> {
+    /// Puts an input in line, if there is room.
+    pub fn push_input(&self, input: Job) -> Result<(), Refused> {
+        let bytes = input.weight().unwrap_or_default();
         let mut state = self.lock();
         if state.mode != Mode::Open {
             return Err(Refused::Down("it is closed".into()));
         }
-        let bytes = candidate.body.len();
         if state.events >= limits::APPEND_QUEUE || state.bytes + bytes > limits::APPEND_QUEUE_BYTES {
             return Err(Refused::Full);
         }
         state.events += 1;
         state.bytes += bytes;
-        state.jobs.push_back(Job::Append(Box::new(candidate), reply));
+        state.jobs.push_back(input);
         if state.rouses() {
             drop(state);
             self.ready.notify_one();
@@ -138,11 +165,9 @@ impl Queue {
         }
         let count = state.jobs.len().min(limits::APPEND_BATCH);
         let jobs: Vec<Job> = state.jobs.drain(..count).collect();
-        for job in &jobs {
-            if let Job::Append(candidate, _) = job {
-                state.events -= 1;
-                state.bytes -= candidate.body.len();
-            }
+        for bytes in jobs.iter().filter_map(Job::weight) {
+            state.events -= 1;
+            state.bytes -= bytes;
         }
         (jobs, state.mode)
     }

@@ -24,9 +24,13 @@ pub struct Stats {
     pub appended: u64,
     /// Events counted as repeats.
     pub repeats: u64,
-    /// Events refused, for whatever reason.
+    /// Observations that told something new.
+    pub observations: u64,
+    /// Webhooks recorded.
+    pub hooks: u64,
+    /// Events, observations and webhooks refused, for whatever reason.
     pub refused: u64,
-    /// Deliveries that events caused.
+    /// Deliveries that events, observations and webhooks caused.
     pub deliveries: u64,
     /// Commits that succeeded.
     pub commits: u64,
@@ -73,6 +77,8 @@ pub struct Pending {
 pub(crate) struct Shared {
     pub appended: AtomicU64,
     pub repeats: AtomicU64,
+    pub observations: AtomicU64,
+    pub hooks: AtomicU64,
     pub refused: AtomicU64,
     pub deliveries: AtomicU64,
     pub commits: AtomicU64,
@@ -97,6 +103,8 @@ impl Shared {
         Self {
             appended: AtomicU64::default(),
             repeats: AtomicU64::default(),
+            observations: AtomicU64::default(),
+            hooks: AtomicU64::default(),
             refused: AtomicU64::default(),
             deliveries: AtomicU64::default(),
             commits: AtomicU64::default(),
@@ -157,6 +165,8 @@ impl Shared {
         Stats {
             appended: self.appended.load(Relaxed),
             repeats: self.repeats.load(Relaxed),
+            observations: self.observations.load(Relaxed),
+            hooks: self.hooks.load(Relaxed),
             refused: self.refused.load(Relaxed),
             deliveries: self.deliveries.load(Relaxed),
             commits: self.commits.load(Relaxed),

@@ -9,16 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use belfry_core::{ConfigKey, Seq, Time, limits, plan::Candidate};
+use belfry_core::{
+    ConfigKey, ObjectKey, Seq, Time, limits,
+    plan::{Candidate, ObjectState, RouteRef},
+    rollout::Sighting,
+};
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     OpenError, RedeliverError, Refused, StoreError,
+    clean::{clean, clean_settlement, clean_sighting},
     engine::{self, Reader, Writer},
     fold::Memory,
-    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page},
-    queue::{Answer, Job, Mode, Queue, Task},
+    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow},
+    queue::{Answer, Job, Mode, Queue, Task, Watched},
     sqlite,
     stats::{Shared, Stats},
     types::{Appended, Claims, DestId, Finish, LaneId, Options, Redelivered, Room, Settlement},
@@ -92,6 +97,8 @@ impl Store {
         let mut memory = Memory::new(&options, last);
         let since = Seq(now.before(options.window()).0);
         memory.learn(&reader.recent(since, limits::REPEAT_WINDOW).map_err(failed)?);
+        let since = Seq(now.before(limits::HOOK_REPEAT).0);
+        memory.learn_hooks(reader.recent_hooks(since, limits::HOOK_WINDOW).map_err(failed)?);
         let shared = Arc::new(Shared::new(last));
         shared.backlog.load(reader.pending().map_err(failed)?);
         let queue = Arc::new(Queue::new());
@@ -120,10 +127,20 @@ impl Store {
     pub async fn append(&self, mut candidate: Candidate) -> Result<Appended, Refused> {
         clean(&mut candidate);
         let (reply, answer) = oneshot::channel();
-        if let Err(refused) = self.0.queue.push_event(candidate, reply) {
-            self.0.shared.refused.fetch_add(1, Relaxed);
-            return Err(refused);
+        self.push(Job::Append(Box::new(candidate), reply))?;
+        answer.await.unwrap_or_else(|_| Err(Refused::Down("it is closed".into())))
+    }
+
+    /// Takes in what a watch saw of an object's status, for the CommitStatuses that select the object. Logs it only if it
+    /// tells of a rollout what was not known yet, and says as what then. Safe to cancel.
+    pub async fn observe(&self, mut sighting: Sighting, routes: Vec<RouteRef>) -> Result<Option<Seq>, Refused> {
+        if !sighting.matters() {
+            return Ok(None);
         }
+        clean_sighting(&mut sighting);
+        let body = serde_json::to_vec(&sighting).map_err(|error| Refused::Invalid(error.to_string()))?;
+        let (reply, answer) = oneshot::channel();
+        self.push(Job::Observe(Box::new(Watched { sighting, routes, body }), reply))?;
         answer.await.unwrap_or_else(|_| Err(Refused::Down("it is closed".into())))
     }
 
@@ -220,6 +237,22 @@ impl Store {
         self.read(move |reader| reader.event(seq)).await
     }
 
+    /// Rollouts, newest first.
+    pub async fn rollouts(&self, query: RolloutQuery) -> Result<Page<RolloutRow>, StoreError> {
+        self.read(move |reader| reader.rollouts(&query)).await
+    }
+
+    /// One rollout.
+    pub async fn rollout(&self, id: Seq) -> Result<Option<RolloutRow>, StoreError> {
+        self.read(move |reader| reader.rollout(id)).await
+    }
+
+    /// What is known of an object; `None` when nothing was ever heard of it.
+    pub async fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>, StoreError> {
+        let object = object.clone();
+        self.read(move |reader| reader.object_state(&object)).await
+    }
+
     /// Makes a delivery that is settled once more: as a new one at the end of its lane.
     pub async fn redeliver(&self, delivery: i64) -> Result<Redelivered, RedeliverError> {
         match self.task(Task::Redeliver(delivery)).await? {
@@ -249,6 +282,12 @@ impl Store {
         self.0.queue.end(Mode::Closing);
         let inner = Arc::clone(&self.0);
         let _ = tokio::task::spawn_blocking(move || inner.join()).await;
+    }
+
+    pub(crate) fn push(&self, input: Job) -> Result<(), Refused> {
+        self.0.queue.push_input(input).inspect_err(|_| {
+            self.0.shared.refused.fetch_add(1, Relaxed);
+        })
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -313,33 +352,4 @@ fn tend(reader: &dyn Reader, shared: &Shared, tending: &Tending) {
             refreshed = Instant::now();
         }
     }
-}
-
-/// Text columns don't take NUL in every database.
-fn clean(candidate: &mut Candidate) {
-    let object = &mut candidate.object;
-    let texts = [&mut object.cluster, &mut object.group, &mut object.kind, &mut object.namespace, &mut object.name];
-    for text in texts.into_iter().chain([&mut candidate.severity, &mut candidate.reason]).chain(&mut candidate.revision)
-    {
-        clean_text(text);
-    }
-}
-
-fn clean_text(text: &mut String) {
-    if text.contains('\0') {
-        *text = text.replace('\0', "\u{fffd}");
-    }
-}
-
-fn clean_settlement(mut settlement: Settlement) -> Settlement {
-    use crate::types::RowState;
-    for result in &mut settlement.results {
-        if let Some(attempt) = &mut result.attempt {
-            clean_text(&mut attempt.error);
-        }
-        if let RowState::Skipped(why) | RowState::Superseded(why) | RowState::Dead(why) = &mut result.state {
-            clean_text(why);
-        }
-    }
-    settlement
 }

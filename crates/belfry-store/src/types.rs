@@ -12,6 +12,8 @@ use belfry_core::{
 };
 use bytes::Bytes;
 
+use crate::{queries::RolloutRow, rev};
+
 /// Where the store takes the time from.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
@@ -92,7 +94,8 @@ pub enum Appended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestId(pub i64);
 
-/// A lane: the deliveries for one destination about one object, made in their order.
+/// A lane: the unit of order. In an event lane the deliveries for one destination about one object are made in their
+/// order; in a state lane only the newest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub i64);
 
@@ -100,6 +103,14 @@ impl LaneId {
     /// The lane of an object at a destination. The numbers are kept on disk: this function must never change.
     pub(crate) fn of(dest: DestId, object: i64) -> Self {
         Self::from_hash(mix(mix(dest.0.cast_unsigned()) ^ object.cast_unsigned()))
+    }
+
+    /// The lane of what a destination holds for a route about an object (of all objects, for an aggregate) and a commit or
+    /// revision. The numbers are kept on disk: this function must never change.
+    pub(crate) fn of_state(dest: DestId, route: i64, object: Option<i64>, subject: &str) -> Self {
+        let object = object.map_or(u64::MAX, i64::cast_unsigned);
+        let parts = [route.cast_unsigned(), object, rev::fnv(subject)];
+        Self::from_hash(parts.into_iter().fold(mix(dest.0.cast_unsigned()), |hash, part| mix(hash ^ part)))
     }
 
     /// The lane of a delivery that stepped aside.
@@ -154,9 +165,9 @@ pub struct Claim {
     pub memo: Vec<u8>,
     /// The process may have died while an attempt at the first delivery was under way.
     pub recovered: bool,
-    /// The newest delivery that an event put into the lane; redelivered ones may be newer.
+    /// The newest delivery that was put into the lane; redelivered ones may be newer in an event lane.
     pub tail: i64,
-    /// The oldest deliveries that wait in it.
+    /// The oldest deliveries that wait in an event lane; the newest one of a state lane.
     pub rows: Vec<Row>,
 }
 
@@ -165,24 +176,58 @@ pub struct Claim {
 pub struct Row {
     /// The delivery.
     pub id: i64,
-    /// The event that it tells of.
-    pub seq: Seq,
+    /// The event, observation or webhook that caused it.
+    pub cause: Seq,
     /// When it came into being.
     pub created: Time,
     /// Attempts made so far.
     pub attempts: u32,
-    /// The Alert that caused it.
-    pub alert: Arc<ConfigKey>,
-    /// The object that the event is about.
+    /// The Alert, CommitStatus or Receiver that caused it.
+    pub route: Arc<ConfigKey>,
+    /// The object that it is about.
     pub object: Arc<ObjectKey>,
-    /// How the event came.
-    pub origin: Origin,
-    /// What the event changed about the object.
-    pub change: Option<Change>,
-    /// The event as it came.
-    pub body: Bytes,
-    /// No event has put a newer one into its lane.
+    /// Nothing newer was put into its lane but by redelivery.
     pub newest: bool,
+    /// What is to be told.
+    pub what: What,
+}
+
+/// What a delivery tells.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// An event.
+    Event {
+        /// How it came.
+        origin: Origin,
+        /// What it changed about its object.
+        change: Option<Change>,
+        /// The event as it came.
+        body: Bytes,
+    },
+    /// Where a rollout stands: the state that the destination is to show.
+    Rollout {
+        /// The rollout as it is at the time of the claim.
+        rollout: Box<RolloutRow>,
+        /// How the input came that caused this.
+        origin: Origin,
+        /// That input as it came: an event, or an observation.
+        body: Bytes,
+    },
+    /// An object is to be reconciled.
+    Trigger {
+        /// When that was asked for.
+        asked: Time,
+    },
+}
+
+impl What {
+    /// Bytes of the body that comes with it.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Event { body, .. } | Self::Rollout { body, .. } => body.len(),
+            Self::Trigger { .. } => 0,
+        }
+    }
 }
 
 /// What came of deliveries of a lane that is in flight.

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use belfry_core::{Time, limits, plan::Candidate};
+use belfry_core::{Time, limits};
 
 use crate::{
     Refused, StoreError,
-    engine::{EngineError, Result, Writer},
-    fold::{Folded, Memory, Numbers},
+    engine::{Added, EngineError, Result, Writer},
+    fold::{Answered, Folded, Input, Memory, Numbers},
     queue::{Answer, Job, Mode, Queue, Task},
     stats::Shared,
     types::{Appended, DestId, Options, Redelivered},
@@ -41,7 +41,7 @@ pub(crate) struct WriterThread {
 
 /// What came of one job of a batch.
 enum Done {
-    Appended(Appended),
+    Folded(Answered),
     Task(Answer),
     Nothing,
 }
@@ -194,8 +194,14 @@ impl WriterThread {
 
     fn answer(&mut self, job: Job, done: Done) {
         match (job, done) {
-            (Job::Append(_, reply), Done::Appended(appended)) => {
+            (Job::Append(_, reply), Done::Folded(Answered::Event(appended))) => {
                 let _ = reply.send(Ok(appended));
+            }
+            (Job::Observe(_, reply), Done::Folded(Answered::Observed(seq))) => {
+                let _ = reply.send(Ok(seq));
+            }
+            (Job::Hook(_, reply), Done::Folded(Answered::Hook(hooked))) => {
+                let _ = reply.send(Ok(hooked));
             }
             (Job::Flush(reply), _) => {
                 let _ = reply.send(());
@@ -222,18 +228,19 @@ fn attempt<'a>(
     let begun = engine.begin(memory.tail)?;
     memory.learn(&begun.others);
     let mut numbers = Numbers::new(&begun);
-    let candidates: Vec<&Candidate> = jobs
-        .iter()
-        .filter_map(|job| if let Job::Append(candidate, _) = job { Some(&**candidate) } else { None })
-        .collect();
-    let (folded, appends) = Folded::new(memory, engine, &candidates, &mut numbers, options)?;
-    let woken = if candidates.is_empty() { Vec::new() } else { engine.append(&appends, now)? };
+    let inputs: Vec<Input<'a>> = jobs.iter().filter_map(input).collect();
+    let (folded, appends) = Folded::new(memory, engine, &inputs, &mut numbers, options)?;
+    let added = if appends.is_empty() { Added::default() } else { engine.append(&appends, now)? };
     let mut answers = folded.answers.iter().copied();
-    let mut batch =
-        Batch { done: Vec::with_capacity(jobs.len()), woken: woken.into_iter().collect(), ..Batch::empty() };
+    let mut batch = Batch {
+        done: Vec::with_capacity(jobs.len()),
+        woken: added.woken.into_iter().collect(),
+        closed: added.closed,
+        ..Batch::empty()
+    };
     for job in jobs {
         let done = match job {
-            Job::Append(..) => answers.next().map_or(Done::Nothing, Done::Appended),
+            Job::Append(..) | Job::Observe(..) | Job::Hook(..) => answers.next().map_or(Done::Nothing, Done::Folded),
             other => batch.write(engine, other, &mut numbers, now)?,
         };
         batch.done.push(done);
@@ -242,6 +249,15 @@ fn attempt<'a>(
     drop(answers);
     batch.folded = folded;
     Ok(batch)
+}
+
+fn input(job: &Job) -> Option<Input<'_>> {
+    match job {
+        Job::Append(candidate, _) => Some(Input::Event(candidate)),
+        Job::Observe(watched, _) => Some(Input::Observed(watched)),
+        Job::Hook(hook, _) => Some(Input::Hook(hook)),
+        _ => None,
+    }
 }
 
 impl Batch<'_> {
@@ -255,7 +271,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Writes what isn't an event.
+    /// Writes what isn't an input.
     fn write(&mut self, engine: &mut dyn Writer, job: &Job, numbers: &mut Numbers, now: Time) -> Result<Done> {
         match job {
             Job::Settle(settlement) => {
@@ -267,7 +283,7 @@ impl Batch<'_> {
             }
             Job::Release(lane) => self.woken.extend(engine.release(*lane)?),
             Job::Task(task, _) => return self.task(engine, task, numbers, now).map(Done::Task),
-            Job::Append(..) | Job::Flush(_) => {}
+            Job::Append(..) | Job::Observe(..) | Job::Hook(..) | Job::Flush(_) => {}
         }
         Ok(Done::Nothing)
     }
@@ -281,11 +297,12 @@ impl Batch<'_> {
             }
             Task::Redeliver(delivery) => {
                 let redelivered = engine.redeliver(*delivery, numbers.delivery(now), now)?;
-                if let Ok(redelivered) = &redelivered {
+                if let Ok((redelivered, superseded)) = &redelivered {
                     self.woken.insert(redelivered.dest);
+                    self.closed.push((redelivered.dest, *superseded));
                     self.redelivered.push(redelivered.clone());
                 }
-                Answer::Redelivered(redelivered)
+                Answer::Redelivered(redelivered.map(|(redelivered, _)| redelivered))
             }
             Task::Config(present) => {
                 engine.config(present, now)?;
@@ -302,6 +319,8 @@ impl Batch<'_> {
             }
             Task::Prune { events, which } => Answer::Count(engine.prune(events, *which)?),
             Task::PruneLanes { lanes, before } => Answer::Count(engine.prune_lanes(lanes, *before)?),
+            Task::PruneRollouts(rollouts) => Answer::Count(engine.prune_rollouts(rollouts)?),
+            Task::PruneHooks { before } => Answer::Count(engine.prune_hooks(*before)?),
             Task::Vacuum => Answer::Done,
         })
     }
@@ -316,30 +335,46 @@ fn publish(batch: Batch<'_>, memory: &mut Memory, shared: &Shared) -> Vec<Done> 
     for (dest, count) in closed {
         shared.backlog.sub(dest, count);
     }
-    let stored = folded.answers.iter().filter(|answer| matches!(answer, Appended::Stored { .. })).count();
-    shared.appended.fetch_add(stored as u64, Relaxed);
-    shared.repeats.fetch_add((folded.answers.len() - stored) as u64, Relaxed);
+    for answer in &folded.answers {
+        let counter = match answer {
+            Answered::Event(Appended::Stored { .. }) => &shared.appended,
+            Answered::Event(Appended::Repeat { .. }) => &shared.repeats,
+            Answered::Observed(Some(_)) => &shared.observations,
+            Answered::Observed(None) => continue,
+            Answered::Hook(_) => &shared.hooks,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+    let grown = !folded.new.is_empty();
     memory.keep(folded);
-    if stored > 0 {
+    if grown {
         shared.head.send_replace(memory.tail);
     }
     shared.wake(woken);
     done
 }
 
+/// Tells the sender of an input that it isn't taken in; anything else comes back.
+fn refuse(job: Job, refused: Refused, shared: &Shared) -> Option<Job> {
+    match job {
+        Job::Append(_, reply) => drop(reply.send(Err(refused))),
+        Job::Observe(_, reply) => drop(reply.send(Err(refused))),
+        Job::Hook(_, reply) => drop(reply.send(Err(refused))),
+        other => return Some(other),
+    }
+    shared.refused.fetch_add(1, Relaxed);
+    None
+}
+
 /// Answers those who can try again themselves, and gives back the rest.
 fn put_off(jobs: Vec<Job>, error: &str, shared: &Shared) -> Vec<Job> {
     let mut later = Vec::new();
     for job in jobs {
-        match job {
-            Job::Append(_, reply) => {
-                shared.refused.fetch_add(1, Relaxed);
-                let _ = reply.send(Err(Refused::Down(error.to_owned())));
-            }
-            Job::Task(_, reply) => {
+        match refuse(job, Refused::Down(error.to_owned()), shared) {
+            Some(Job::Task(_, reply)) => {
                 let _ = reply.send(Err(StoreError::Down(error.to_owned())));
             }
-            other => later.push(other),
+            other => later.extend(other),
         }
     }
     later
@@ -347,15 +382,11 @@ fn put_off(jobs: Vec<Job>, error: &str, shared: &Shared) -> Vec<Job> {
 
 /// Gives up on the one thing that can't be stored.
 fn reject(job: Job, error: &str, queue: &Queue, shared: &Shared) {
-    match job {
-        Job::Append(_, reply) => {
-            shared.refused.fetch_add(1, Relaxed);
-            let _ = reply.send(Err(Refused::Invalid(error.to_owned())));
-        }
-        Job::Task(_, reply) => {
+    match refuse(job, Refused::Invalid(error.to_owned()), shared) {
+        Some(Job::Task(_, reply)) => {
             let _ = reply.send(Err(StoreError::Invalid(error.to_owned())));
         }
-        Job::Settle(settlement) => {
+        Some(Job::Settle(settlement)) => {
             tracing::error!(
                 lane = settlement.lane.0,
                 error,
@@ -365,6 +396,6 @@ fn reject(job: Job, error: &str, queue: &Queue, shared: &Shared) {
                 queue.push(Job::Release(settlement.lane));
             }
         }
-        Job::Release(_) | Job::Flush(_) => {}
+        _ => {}
     }
 }

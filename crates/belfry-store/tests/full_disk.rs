@@ -47,15 +47,17 @@ fn event(n: u64) -> Candidate {
         severity: "info".into(),
         reason: "Progressing".into(),
         revision: None,
+        commit: None,
         updates_commit_status: false,
+        rollout: None,
         dedupe: n,
         body_hash: n,
         body: vec![b'x'; 20_000].into(),
-        routes: vec![RouteRef {
-            alert: Arc::new(ConfigKey::alert("n", "a")),
-            provider: Arc::new(ConfigKey::provider("n", "p")),
-            takes_status_updates: true,
-        }],
+        routes: vec![RouteRef::alert(
+            Arc::new(ConfigKey::alert("n", "a")),
+            Arc::new(ConfigKey::provider("n", "p")),
+            true,
+        )],
     }
 }
 

@@ -191,7 +191,7 @@ impl From<DeliveryRow> for Delivery {
             created: row.created.to_string(),
             state: row.state.as_str(),
             provider: name(&row.provider),
-            alert: name(&row.alert),
+            alert: name(&row.route),
             object: row.object.to_string(),
             cluster: row.object.cluster.clone(),
             event: row.event.0,
@@ -283,7 +283,8 @@ fn split(parameter: &str, value: Option<String>) -> Result<(Option<String>, Opti
 fn object_filter(value: &str) -> Result<ObjectFilter, String> {
     match value.split('/').collect::<Vec<_>>()[..] {
         [kind, namespace, name] => {
-            Ok(ObjectFilter { cluster: None, kind: any(kind), namespace: any(namespace), name: any(name) })
+            let (kind, namespace, name) = (any(kind), any(namespace), any(name));
+            Ok(ObjectFilter { kind, namespace, name, ..ObjectFilter::default() })
         }
         _ => Err(format!("object: {value:?} is not KIND/NAMESPACE/NAME")),
     }

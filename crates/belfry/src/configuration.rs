@@ -11,8 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use belfry_api::Event;
 use belfry_core::{
+    ObjectKey,
     config::{self, Document, Finding, Matched, Options, Snapshot},
     index::ObjectIndex,
+    rollout::Hints,
 };
 use tokio::sync::watch;
 
@@ -133,6 +135,13 @@ impl Configuration {
     /// Looks at the object index, which nobody can change meanwhile.
     pub fn with_index(&self, look: &mut dyn FnMut(&ObjectIndex)) {
         look(&self.index.read().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What is known of an object that an event of it doesn't say.
+    pub fn hints(&self, object: &ObjectKey) -> Hints {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let known = index.get(&object.kind, &object.namespace, &object.name);
+        Hints { tests_decide: None, deleting: known.is_some_and(|known| known.deleting) }
     }
 
     /// Changes the object index.

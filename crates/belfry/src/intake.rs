@@ -68,7 +68,10 @@ impl Intake {
                 "no Alert selects this event; it is stored all the same"
             );
         }
-        let candidate = event::candidate(&event, origin, &self.cluster, body, matched.routes);
+        let mut candidate = event::candidate(&event, origin, &self.cluster, body, matched.routes);
+        if let Some(details) = &mut candidate.rollout {
+            details.hints = self.configuration.hints(&candidate.object);
+        }
         match self.store.append(candidate).await {
             Ok(Appended::Stored { .. }) => {
                 matched.notes.into_iter().for_each(|note| self.environment.announce(note));
@@ -97,7 +100,7 @@ impl Intake {
     fn repeat(&self, origin: Origin) -> Response<Body> {
         let status = match origin {
             Origin::Recorder => StatusCode::TOO_MANY_REQUESTS,
-            Origin::Forwarded => StatusCode::ACCEPTED,
+            Origin::Forwarded | Origin::Observed => StatusCode::ACCEPTED,
         };
         let mut response = empty(status);
         self.limiter_headers(response.headers_mut());

@@ -201,7 +201,7 @@ fn said<'a>(reported: &Reported<'a>, key: &str) -> Option<&'a str> {
     let Reported { event, origin, .. } = *reported;
     controller_value(event, origin, key).or_else(|| match origin {
         Origin::Recorder => event.metadata.get(&format!("{ANNOTATION_PREFIX}{key}")).map(String::as_str),
-        Origin::Forwarded => None,
+        Origin::Forwarded | Origin::Observed => None,
     })
 }
 

@@ -168,7 +168,7 @@ proptest! {
         let (snapshot, _) = compile(&documents, &Snapshot::default(), &options);
         for event in events {
             let matched = snapshot.routes(&event, &index);
-            let routes: Vec<ConfigKey> = matched.routes.iter().map(|route| (*route.alert).clone()).collect();
+            let routes: Vec<ConfigKey> = matched.routes.iter().map(|route| (*route.route).clone()).collect();
             let noted = |reason: &str| -> Vec<ConfigKey> {
                 matched.notes.iter().filter(|note| note.reason == reason).map(|note| note.object.clone()).collect()
             };

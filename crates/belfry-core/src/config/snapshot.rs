@@ -102,11 +102,8 @@ impl Snapshot {
         let mut snapshot = Self { no_cross_namespace_refs, receivers, ..Self::default() };
         for (number, (key, rule)) in (0..).zip(alerts) {
             let provider = providers.get(&rule.provider);
-            let reference = RouteRef {
-                alert: key.clone(),
-                provider: rule.provider.clone(),
-                takes_status_updates: provider.is_none_or(|p| takes_status_updates(&p.spec.type_)),
-            };
+            let takes_updates = provider.is_none_or(|p| takes_status_updates(&p.spec.type_));
+            let reference = RouteRef::alert(key.clone(), rule.provider.clone(), takes_updates);
             if !rule.spec.suspend {
                 snapshot.sources.add(number, &rule, options);
             }
@@ -148,13 +145,12 @@ impl Snapshot {
         self.receivers.values()
     }
 
-    /// Every object in force as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
+    /// Every object as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
     /// without an API server. Secrets are not part of a configuration; they are only named in it.
     pub fn bodies(&self) -> Vec<(ConfigKey, Value)> {
         let providers = self.providers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
-        let receivers = self.receivers().filter(|rule| rule.flaw.is_none());
-        let receivers = receivers.map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
+        let receivers = self.receivers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let mut bodies: Vec<_> = providers.chain(alerts).chain(receivers).collect();
         bodies.sort_by(|a, b| a.0.cmp(&b.0));
         bodies

@@ -72,7 +72,7 @@ fn event(namespace: &str, name: &str, severity: &str, message: &str) -> Event {
 
 fn routes(snapshot: &Snapshot, event: &Event) -> Vec<String> {
     let matched = snapshot.routes(event, &ObjectIndex::default());
-    let routes = matched.routes.iter().map(|r| format!("{} to {}", r.alert.name, r.provider.name));
+    let routes = matched.routes.iter().map(|r| format!("{} to {}", r.route.name, r.provider.name));
     routes.chain(matched.notes.iter().map(|note| format!("{}: {}", note.reason, note.message))).collect()
 }
 
@@ -339,7 +339,7 @@ fn labels_are_looked_up_in_the_object() {
         ..IndexedObject::default()
     });
     let matched = snapshot.routes(&event("apps", "x", "info", ""), &index);
-    let names: Vec<&str> = matched.routes.iter().map(|route| &*route.alert.name).collect();
+    let names: Vec<&str> = matched.routes.iter().map(|route| &*route.route.name).collect();
     assert_eq!((names, matched.notes.len()), (vec!["any", "both", "one"], 0));
     let matched = snapshot.routes(&event("apps", "y", "info", ""), &index);
     assert_eq!((matched.routes.len(), matched.notes.len()), (0, 4));

@@ -56,7 +56,7 @@ pub fn combine(event: &Event, origin: Origin, alert: &AlertSpec) -> Combined {
     }
     for (key, value) in &event.metadata {
         let key = match origin {
-            Origin::Forwarded => Some(key.as_str()),
+            Origin::Forwarded | Origin::Observed => Some(key.as_str()),
             Origin::Recorder => key.strip_prefix(group).and_then(|key| key.strip_prefix('/')).filter(|key| passes(key)),
         };
         if let Some(key) = key {

@@ -15,6 +15,8 @@ pub use read::{BadEvent, read};
 use crate::{
     ObjectKey,
     plan::{Candidate, Origin, RouteRef},
+    revision::Revision,
+    rollout::{self, Details, Hints},
 };
 
 /// Prefix of metadata that Flux copies from annotations of the object.
@@ -24,7 +26,7 @@ pub const ANNOTATION_PREFIX: &str = "event.toolkit.fluxcd.io/";
 pub fn controller_value<'a>(event: &'a Event, origin: Origin, key: &str) -> Option<&'a str> {
     let metadata = &event.metadata;
     match origin {
-        Origin::Forwarded => metadata.get(key),
+        Origin::Forwarded | Origin::Observed => metadata.get(key),
         Origin::Recorder => metadata.get(&format!("{}/{key}", event.involved_object.group())),
     }
     .map(String::as_str)
@@ -49,35 +51,98 @@ pub fn object(event: &Event, cluster: &str) -> ObjectKey {
 
 /// An event that was read, with the routes that it may take, as the store takes it in.
 pub fn candidate(event: &Event, origin: Origin, cluster: &str, body: Bytes, routes: Vec<RouteRef>) -> Candidate {
+    let object = object(event, cluster);
+    let named = Named::of(event, origin);
+    let has_rollouts = rollout::has_rollouts(&object.group, &object.kind);
     Candidate {
-        object: object(event, cluster),
         origin,
         severity: event.severity.clone(),
         reason: event.reason.clone(),
-        revision: controller_value(event, origin, "revision").map(str::to_owned),
-        updates_commit_status: updates_commit_status(event, origin),
-        dedupe: hash(repeat_key(event, origin, cluster).as_bytes()),
+        revision: named.revision.map(str::to_owned),
+        commit: named.commit().map(str::to_owned),
+        updates_commit_status: named.commit_status == Some("update"),
+        rollout: has_rollouts.then(|| Box::new(named.details(event))),
+        dedupe: hash(repeat_key(event, &named, cluster).as_bytes()),
         body_hash: hash(&body),
         body,
         routes,
+        object,
+    }
+}
+
+/// What the metadata says under the keys that Belfry's rules know; found in one pass, for every event takes it.
+#[derive(Default)]
+struct Named<'a> {
+    revision: Option<&'a str>,
+    origin_revision: Option<&'a str>,
+    commit: Option<&'a str>,
+    /// The same from an annotation of the object, which counts less.
+    annotated_commit: Option<&'a str>,
+    commit_status: Option<&'a str>,
+    token: Option<&'a str>,
+    oci_digest: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    fn of(event: &'a Event, origin: Origin) -> Self {
+        let group = event.involved_object.group();
+        let mut named = Self::default();
+        for (key, value) in &event.metadata {
+            let own = match origin {
+                Origin::Recorder => key.strip_prefix(group).and_then(|key| key.strip_prefix('/')),
+                Origin::Forwarded | Origin::Observed => Some(key.as_str()),
+            };
+            let slot = match own {
+                Some("revision") => &mut named.revision,
+                Some("originRevision") => &mut named.origin_revision,
+                Some("commit") => &mut named.commit,
+                Some("commit_status") => &mut named.commit_status,
+                Some("token") => &mut named.token,
+                Some("oci-digest") => &mut named.oci_digest,
+                None if key.strip_prefix(ANNOTATION_PREFIX) == Some("commit") => &mut named.annotated_commit,
+                _ => continue,
+            };
+            *slot = Some(value);
+        }
+        named
+    }
+
+    /// The hash in the first of `commit`, `originRevision`, `revision` that holds one.
+    fn commit(&self) -> Option<&'a str> {
+        let texts = [self.commit.or(self.annotated_commit), self.origin_revision, self.revision];
+        texts.into_iter().flatten().find_map(|text| Revision::parse(text).whole_hash())
+    }
+
+    fn details(&self, event: &Event) -> Details {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Details {
+            uid: event.involved_object.uid.clone(),
+            message: rollout::cut(&event.message, rollout::MESSAGE),
+            timestamp: event.timestamp.map(|at| at.as_second()),
+            origin_revision: owned(self.origin_revision),
+            token: owned(self.token),
+            oci_digest: owned(self.oci_digest),
+            hints: Hints::default(),
+        }
     }
 }
 
 /// The peer's key (its parts joined by `/`), followed by what it leaves out: severity, reason and cluster.
-fn repeat_key(event: &Event, origin: Origin, cluster: &str) -> String {
-    let mut key = peer_key(event, origin);
+fn repeat_key(event: &Event, named: &Named<'_>, cluster: &str) -> String {
+    let mut key = peer_key(event, named);
     let _ = write!(key, "/severity={}/reason={}/cluster={cluster}", event.severity, event.reason);
     key
 }
 
-fn peer_key(event: &Event, origin: Origin) -> String {
+fn peer_key(event: &Event, named: &Named<'_>) -> String {
     let object = &event.involved_object;
     let mut key = format!(
         "event/name={}/namespace={}/kind={}/message={}",
         object.name, object.namespace, object.kind, event.message
     );
-    for part in ["originRevision", "revision", "token"] {
-        if let Some(value) = controller_value(event, origin, part) {
+    let parts = [("originRevision", named.origin_revision), ("revision", named.revision), ("token", named.token)];
+    for (part, value) in parts {
+        if let Some(value) = value {
             let _ = write!(key, "/{part}={value}");
         }
     }
@@ -114,7 +179,8 @@ mod tests {
             (prefixed, Origin::Recorder, "2366becf201a26d5598f1ef719b341d038c04f63cc1c8edd15d2a11552a93107"),
         ];
         for (metadata, origin, expected) in table {
-            let digest = Sha256::digest(peer_key(&event(metadata), origin));
+            let event = event(metadata);
+            let digest = Sha256::digest(peer_key(&event, &Named::of(&event, origin)));
             let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, expected, "{metadata}");
         }
@@ -130,5 +196,49 @@ mod tests {
         for (i, one) in keys.iter().enumerate() {
             assert!(!keys[i + 1..].contains(one));
         }
+    }
+
+    #[test]
+    fn what_a_rollout_needs_is_found_in_either_form() {
+        let (commit, digest) = ("a".repeat(40), "b".repeat(64));
+        let recorded = event(&format!(
+            r#"{{"kustomize.toolkit.fluxcd.io/revision":"latest@sha256:{digest}",
+                "kustomize.toolkit.fluxcd.io/originRevision":"main@sha1:{commit}","kustomize.toolkit.fluxcd.io/token":"t",
+                "kustomize.toolkit.fluxcd.io/oci-digest":"d","source.toolkit.fluxcd.io/revision":"not its own",
+                "event.toolkit.fluxcd.io/revision":"an annotation's","revision":"no prefix"}}"#
+        ));
+        let candidate = |event: &Event, origin| candidate(event, origin, "", Bytes::new(), Vec::new());
+        let taken = candidate(&recorded, Origin::Recorder);
+        assert_eq!(taken.revision, Some(format!("latest@sha256:{digest}")));
+        assert_eq!(taken.commit.as_deref(), Some(&*commit));
+        let details = taken.rollout.unwrap();
+        assert_eq!(details.origin_revision, Some(format!("main@sha1:{commit}")));
+        assert_eq!((details.token.as_deref(), details.oci_digest.as_deref()), (Some("t"), Some("d")));
+        let own = "c".repeat(40);
+        for (metadata, origin, expected) in [
+            (format!(r#"{{"commit":"{own}","originRevision":"main@sha1:{commit}"}}"#), Origin::Forwarded, &own),
+            (
+                format!(
+                    r#"{{"event.toolkit.fluxcd.io/commit":"{own}",
+                    "kustomize.toolkit.fluxcd.io/revision":"main@sha1:{commit}"}}"#
+                ),
+                Origin::Recorder,
+                &own,
+            ),
+            (
+                format!(
+                    r#"{{"event.toolkit.fluxcd.io/commit":"{own}","kustomize.toolkit.fluxcd.io/commit":"{commit}"}}"#
+                ),
+                Origin::Recorder,
+                &commit,
+            ),
+        ] {
+            let commit = candidate(&event(&metadata), origin).commit;
+            assert_eq!(commit.as_ref(), Some(expected), "{metadata}");
+        }
+        let mut source = event("null");
+        source.involved_object.kind = "GitRepository".into();
+        source.involved_object.api_version = "source.toolkit.fluxcd.io/v1".into();
+        assert!(candidate(&source, Origin::Recorder).rollout.is_none());
     }
 }

@@ -59,7 +59,11 @@ impl<'a> Fold<'a> {
         Self { state: state.clone(), heard, about: None, transitions: Vec::new(), changed: Vec::new(), orphan: None }
     }
 
-    pub fn done(self) -> Step {
+    pub fn done(mut self) -> Step {
+        if let Some((_, older)) = self.state.rollouts.split_last_mut() {
+            // Nothing asks for them again: what may still happen to these brings words of its own.
+            older.iter_mut().for_each(|rollout| rollout.message = String::new());
+        }
         Step { state: self.state, about: self.about, transitions: self.transitions, changed: self.changed }
     }
 
@@ -170,7 +174,10 @@ impl<'a> Fold<'a> {
         let rollout = &mut self.state.rollouts[i];
         let (phase, rests) = (rollout.state, rollout.rests);
         let another = meaning.begins && rests;
+        let late = self.heard.at < rollout.heard;
         match (phase, meaning.signal) {
+            // A retry that was overtaken by what came after it: it is over by now.
+            (Phase::Succeeded, Signal::Failure) | (Phase::Failed, Signal::Success) if late => {}
             (Phase::Pending | Phase::Progressing, Signal::Waits) => self.note_news(i),
             (Phase::Pending | Phase::Progressing, Signal::Progress) => {
                 self.begin_attempt(i, another);

@@ -6,6 +6,7 @@
 
 mod fold;
 mod input;
+mod owned;
 mod place;
 mod signal;
 mod status;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use fold::step;
 pub use input::{Input, Observation, Report, Seen};
+pub use owned::{Details, Found, Hints, Sighting};
+pub use signal::has_rollouts;
 
 use crate::{Seq, Time};
 
@@ -32,7 +35,7 @@ pub const DELETED: &str = "Deleted";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// In the order in which they really began, which is not always that of their ids. At most [`KEPT`]; none but the
-    /// last is ever open.
+    /// last is ever open, and none but the last keeps its message.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     rollouts: Vec<Rollout>,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +69,11 @@ impl State {
     /// What the object runs: the last revision that succeeded, or that a rollback brought back.
     pub fn live(&self) -> Option<&Live> {
         self.live.as_ref()
+    }
+
+    /// Whether nothing was ever heard of it.
+    pub fn is_unheard(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Whether the object is being deleted, or was, as far as anyone told.
@@ -287,7 +295,15 @@ pub struct Step {
     pub changed: Vec<Rollout>,
 }
 
+impl Step {
+    /// Whether the input told anything new. What did not only repeats what was known, however it is worded and counted.
+    pub fn is_news(&self, before: &State) -> bool {
+        let State { live, gone, doubt, .. } = &self.state;
+        !self.transitions.is_empty() || *live != before.live || *gone != before.gone || *doubt != before.doubt
+    }
+}
+
 /// The beginning of a text, not longer than `most` bytes.
-fn cut(text: &str, most: usize) -> String {
+pub(crate) fn cut(text: &str, most: usize) -> String {
     text[..text.floor_char_boundary(most)].to_owned()
 }

@@ -91,7 +91,7 @@ pub(super) fn meaning(report: &Report<'_>) -> Option<Meaning> {
 }
 
 /// Whether objects of this kind go to revisions.
-pub(super) fn has_rollouts(group: &str, kind: &str) -> bool {
+pub fn has_rollouts(group: &str, kind: &str) -> bool {
     !(WITHOUT_ROLLOUTS.contains(&group) || group.is_empty() && KINDS_WITHOUT_ROLLOUTS.contains(&kind))
 }
 

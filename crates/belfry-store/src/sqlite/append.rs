@@ -1,6 +1,9 @@
 //! Writing: transactions and new rows.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
@@ -8,10 +11,11 @@ use belfry_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use super::SqliteWriter;
+use super::{SqliteWriter, state};
 use crate::{
     RedeliverError,
-    engine::{Appends, Begun, EngineError, ObjectRow, Prunable, Result, Settled, Writer},
+    engine::{Added, Appends, Begun, EngineError, ObjectRow, Prunable, Result, Settled, Writer},
+    queries::DeliveryKind,
     types::{DestId, LaneId, Redelivered, Settlement},
 };
 
@@ -19,11 +23,16 @@ pub(super) fn origin_code(origin: Origin) -> i64 {
     match origin {
         Origin::Recorder => 0,
         Origin::Forwarded => 1,
+        Origin::Observed => 2,
     }
 }
 
 pub(super) fn origin_from(code: i64) -> Origin {
-    if code == 1 { Origin::Forwarded } else { Origin::Recorder }
+    match code {
+        1 => Origin::Forwarded,
+        2 => Origin::Observed,
+        _ => Origin::Recorder,
+    }
 }
 
 impl Writer for SqliteWriter {
@@ -45,8 +54,8 @@ impl Writer for SqliteWriter {
             let params = params![key.name, key.namespace, key.kind, key.group, key.cluster];
             let known = find.query_row(params, |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?))).optional()?;
             rows.push(match known {
-                Some((id, state)) => ObjectRow { id, state: read_state(id, state) },
-                None => ObjectRow { id: add.insert(params)?, state: ObjectState::default() },
+                Some((id, state)) => ObjectRow { id, state: Arc::new(read_state(id, state)) },
+                None => ObjectRow { id: add.insert(params)?, state: Arc::default() },
             });
         }
         Ok(rows)
@@ -67,54 +76,26 @@ impl Writer for SqliteWriter {
         Ok(ids)
     }
 
-    fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Vec<DestId>> {
-        let connection = &self.connection;
-        let mut event = connection.prepare_cached(
-            "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, change, body)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?;
-        for new in &appends.events {
-            let candidate = new.candidate;
-            event.execute(params![
-                new.seq.0,
-                new.object,
-                origin_code(candidate.origin),
-                candidate.dedupe.cast_signed(),
-                candidate.body_hash.cast_signed(),
-                candidate.severity,
-                candidate.reason,
-                candidate.revision,
-                new.change.map(Change::code),
-                &candidate.body[..],
-            ])?;
-            self.next.seq = new.seq;
-        }
-        let mut lane = connection.prepare_cached(
-            "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
-             ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(due, excluded.due) RETURNING due",
-        )?;
-        let mut delivery = connection.prepare_cached(
-            "INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
-        let mut woken = Vec::new();
-        for new in &appends.deliveries {
-            let due: i64 = lane.query_row(params![new.lane.0, new.dest.0, now.0, new.id], |row| row.get(0))?;
-            delivery.execute(params![new.id, new.lane.0, new.event.0, new.object, new.route, new.dest.0])?;
-            self.next.delivery = new.id;
-            if due <= now.0 && self.flight.dest(new.lane).is_none() {
-                woken.push(new.dest);
+    fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>> {
+        let mut waits = self
+            .connection
+            .prepare_cached("SELECT EXISTS(SELECT 1 FROM delivery WHERE lane = ?1 AND state = 0 AND id IS NOT ?2)")?;
+        let mut waiting = HashSet::new();
+        for lane in lanes {
+            if waits.query_row(params![lane.0, self.flight.first(*lane)], |row| row.get(0))? {
+                waiting.insert(*lane);
             }
         }
-        let mut state = connection.prepare_cached("UPDATE object SET state = ?2 WHERE id = ?1")?;
-        for (object, new) in &appends.states {
-            let text = serde_json::to_string(new).map_err(|error| EngineError::Data(error.to_string()))?;
-            state.execute(params![object, text])?;
-        }
-        let mut repeat = connection.prepare_cached("UPDATE event SET repeats = repeats + 1 WHERE seq = ?1")?;
-        for seq in &appends.repeats {
-            repeat.execute([seq.0])?;
-        }
-        Ok(woken)
+        Ok(waiting)
+    }
+
+    fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added> {
+        self.add_events(appends)?;
+        self.write_rollouts(&appends.rollouts)?;
+        let mut added = Added::default();
+        self.add_deliveries(appends, now, &mut added)?;
+        self.add_hooks(&appends.hooks)?;
+        Ok(added)
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled> {
@@ -139,7 +120,7 @@ impl Writer for SqliteWriter {
         delivery: i64,
         id: i64,
         now: Time,
-    ) -> Result<std::result::Result<Redelivered, RedeliverError>> {
+    ) -> Result<std::result::Result<(Redelivered, u64), RedeliverError>> {
         self.write_again(delivery, id, now)
     }
 
@@ -170,6 +151,14 @@ impl Writer for SqliteWriter {
             count += remove.execute([lane.0, before.0])?;
         }
         Ok(count as u64)
+    }
+
+    fn prune_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64> {
+        self.remove_rollouts(rollouts)
+    }
+
+    fn prune_hooks(&mut self, before: Seq) -> Result<u64> {
+        self.remove_hooks(before)
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -217,7 +206,76 @@ impl Writer for SqliteWriter {
     }
 }
 
-fn read_state(object: i64, state: Option<String>) -> ObjectState {
+impl SqliteWriter {
+    fn add_events(&mut self, appends: &Appends<'_>) -> Result<()> {
+        let mut event = self.connection.prepare_cached(
+            "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, change, body, rev, hints)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?;
+        for new in &appends.events {
+            event.execute(params![
+                new.seq.0,
+                new.object,
+                origin_code(new.origin),
+                new.dedupe.cast_signed(),
+                new.body_hash.cast_signed(),
+                new.severity,
+                new.reason,
+                new.revision,
+                new.change.map(Change::code),
+                new.body,
+                new.rev,
+                new.hints.code(),
+            ])?;
+            self.next.seq = self.next.seq.max(new.seq);
+        }
+        let mut state = self.connection.prepare_cached("UPDATE object SET state = ?2 WHERE id = ?1")?;
+        for (object, new) in &appends.states {
+            let text = serde_json::to_string(&**new).map_err(|error| EngineError::Data(error.to_string()))?;
+            state.execute(params![object, text])?;
+        }
+        let mut repeat = self.connection.prepare_cached("UPDATE event SET repeats = repeats + 1 WHERE seq = ?1")?;
+        for seq in &appends.repeats {
+            repeat.execute([seq.0])?;
+        }
+        Ok(())
+    }
+
+    fn add_deliveries(&mut self, appends: &Appends<'_>, now: Time, added: &mut Added) -> Result<()> {
+        let mut lane = self.connection.prepare_cached(
+            "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
+             ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(due, excluded.due) RETURNING due",
+        )?;
+        let mut delivery = self.connection.prepare_cached(
+            "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        for new in &appends.deliveries {
+            let due = match new.kind {
+                DeliveryKind::Event => {
+                    lane.query_row(params![new.lane.0, new.dest.0, new.due.0, new.id], |row| row.get(0))?
+                }
+                DeliveryKind::Rollout | DeliveryKind::Trigger => {
+                    let closed = state::make_room(&self.connection, &self.flight, &mut self.held, new, now)?;
+                    added.closed.push((new.dest, closed));
+                    // Whoever waits for its next work must be told that this may come sooner.
+                    now.0
+                }
+            };
+            let place = (new.id, new.lane.0, new.cause.0, new.object, new.route, new.dest.0);
+            let (id, lane, cause, object, route, dest) = place;
+            let rollout = new.rollout.map(|rollout| rollout.0);
+            delivery.execute(params![id, lane, cause, object, route, dest, new.kind.code(), rollout])?;
+            self.next.delivery = new.id;
+            if due <= now.0 && !self.flight.is_claimed(new.lane) {
+                added.woken.push(new.dest);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn read_state(object: i64, state: Option<String>) -> ObjectState {
     let Some(state) = state else { return ObjectState::default() };
     serde_json::from_str(&state).unwrap_or_else(|error| {
         tracing::error!(object, %error, "the state of an object can't be read: starting anew");

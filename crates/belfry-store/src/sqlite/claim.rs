@@ -8,10 +8,12 @@ use super::{
     append::origin_from,
     flight::Snapshot,
     read::{SqliteReader, lock},
+    rollouts::COLUMNS,
 };
 use crate::{
     engine::Result,
-    types::{Claim, Claims, DestId, LaneId, Room, Row},
+    queries::DeliveryKind,
+    types::{Claim, Claims, DestId, LaneId, Room, Row, What},
 };
 
 /// Bytes of bodies after which no more of a lane is claimed.
@@ -21,6 +23,7 @@ const CLAIM_BYTES: usize = 32 << 20;
 
 struct Due {
     lane: LaneId,
+    kind: DeliveryKind,
     due: Time,
     tail: i64,
     memo: Vec<u8>,
@@ -66,8 +69,12 @@ impl SqliteReader {
                     next_due = Some(due.due);
                     break;
                 }
-                let rows = self.find_rows(connection, due.lane, due.tail)?;
-                bytes += rows.iter().map(|row| row.body.len()).sum::<usize>();
+                let rows = match due.kind {
+                    DeliveryKind::Event => self.find_rows(connection, due.lane, due.tail)?,
+                    DeliveryKind::Rollout => self.find_state(connection, due.lane)?,
+                    DeliveryKind::Trigger => self.find_trigger(connection, due.lane)?,
+                };
+                bytes += rows.iter().map(|row| row.what.bytes()).sum::<usize>();
                 claims.lanes.push(Claim {
                     lane: due.lane,
                     dest: *dest,
@@ -100,18 +107,62 @@ impl SqliteReader {
             bytes += body.len();
             rows.push(Row {
                 id,
-                seq: Seq(row.get(1)?),
+                cause: Seq(row.get(1)?),
                 created: Time(id),
                 attempts: row.get(2)?,
-                alert: self.config(connection, row.get(3)?)?,
+                route: self.config(connection, row.get(3)?)?,
                 object: self.object(connection, row.get(4)?)?,
-                origin: origin_from(row.get(5)?),
-                change: row.get::<_, Option<i64>>(6)?.and_then(Change::from_code),
-                body: Bytes::from(body),
                 newest: id >= tail,
+                what: What::Event {
+                    origin: origin_from(row.get(5)?),
+                    change: row.get::<_, Option<i64>>(6)?.and_then(Change::from_code),
+                    body: Bytes::from(body),
+                },
             });
         }
         Ok(rows)
+    }
+
+    /// What a destination is to hold now: the newest of the lane, with the rollout as it is.
+    fn find_state(&self, connection: &Connection, lane: LaneId) -> Result<Vec<Row>> {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT d.id, d.event, d.attempts, d.route, d.object, e.origin, e.body, {COLUMNS}
+             FROM delivery d INDEXED BY delivery_pending CROSS JOIN event e ON e.seq = d.event
+             CROSS JOIN rollout r ON r.id = d.rollout WHERE d.lane = ?1 AND d.state = 0 ORDER BY d.id DESC LIMIT 1"
+        ))?;
+        let mut found = statement.query([lane.0])?;
+        let Some(row) = found.next()? else { return Ok(Vec::new()) };
+        let what = What::Rollout {
+            rollout: Box::new(self.rollout_row(connection, row, 7)?),
+            origin: origin_from(row.get(5)?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+        };
+        Ok(vec![self.newest(connection, row, what)?])
+    }
+
+    fn find_trigger(&self, connection: &Connection, lane: LaneId) -> Result<Vec<Row>> {
+        let mut statement = connection.prepare_cached(
+            "SELECT d.id, d.event, d.attempts, d.route, d.object, h.at
+             FROM delivery d INDEXED BY delivery_pending CROSS JOIN hook h ON h.seq = d.event
+             WHERE d.lane = ?1 AND d.state = 0 ORDER BY d.id DESC LIMIT 1",
+        )?;
+        let mut found = statement.query([lane.0])?;
+        let Some(row) = found.next()? else { return Ok(Vec::new()) };
+        Ok(vec![self.newest(connection, row, What::Trigger { asked: Time(row.get(5)?) })?])
+    }
+
+    fn newest(&self, connection: &Connection, row: &rusqlite::Row<'_>, what: What) -> Result<Row> {
+        let id = row.get(0)?;
+        Ok(Row {
+            id,
+            cause: Seq(row.get(1)?),
+            created: Time(id),
+            attempts: row.get(2)?,
+            route: self.config(connection, row.get(3)?)?,
+            object: self.object(connection, row.get(4)?)?,
+            newest: true,
+            what,
+        })
     }
 }
 
@@ -120,14 +171,15 @@ fn find_due(connection: &Connection, flight: &Snapshot, dest: DestId, room: u32)
     let in_flight = flight.lanes.values().filter(|of| **of == dest).count();
     let limit = i64::from(room) + i64::try_from(in_flight).unwrap_or(i64::MAX / 2) + 1;
     let mut statement = connection.prepare_cached(
-        "SELECT id, due, tail, memo FROM lane WHERE dest = ?1 AND due IS NOT NULL ORDER BY due LIMIT ?2",
+        "SELECT id, due, tail, memo, kind FROM lane WHERE dest = ?1 AND due IS NOT NULL ORDER BY due LIMIT ?2",
     )?;
     let mut rows = statement.query([dest.0, limit])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let lane = LaneId(row.get(0)?);
         if !flight.lanes.contains_key(&lane) {
-            found.push(Due { lane, due: Time(row.get(1)?), tail: row.get(2)?, memo: row.get(3)? });
+            let kind = DeliveryKind::from_code(row.get(4)?).unwrap_or(DeliveryKind::Event);
+            found.push(Due { lane, kind, due: Time(row.get(1)?), tail: row.get(2)?, memo: row.get(3)? });
         }
     }
     Ok(found)

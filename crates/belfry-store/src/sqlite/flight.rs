@@ -20,6 +20,8 @@ struct State {
     lanes: HashMap<LaneId, InFlight>,
     /// Lanes whose outcome from before the start is known by now.
     known: HashSet<LaneId>,
+    /// State lanes whose delivery from before the start was superseded with its outcome unknown.
+    doubted: HashSet<LaneId>,
     /// Counts how often deliveries were given up outside of a claim.
     kills: u64,
 }
@@ -27,6 +29,8 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     dest: DestId,
+    /// The first delivery that it was claimed with.
+    first: Option<i64>,
     /// It was woken since it was claimed.
     woken: bool,
     attempted: bool,
@@ -66,8 +70,9 @@ impl Flight {
             return None;
         }
         let claim = |(lane, dest, first): &(LaneId, DestId, Option<i64>)| {
-            let recovered = first.is_some_and(|first| first <= self.boot) && state.known.insert(*lane);
-            let entry = InFlight { dest: *dest, woken: false, attempted: false, recovered, held: false };
+            let old = first.is_some_and(|first| first <= self.boot) || state.doubted.contains(lane);
+            let recovered = old && state.known.insert(*lane);
+            let entry = InFlight { dest: *dest, first: *first, woken: false, attempted: false, recovered, held: false };
             state.lanes.insert(*lane, entry);
             recovered
         };
@@ -94,17 +99,36 @@ impl Flight {
         self.lock().lanes.get(&lane).is_some_and(|entry| entry.woken)
     }
 
-    /// Keeps a lane from being claimed; false if it is.
-    pub fn hold(&self, lane: LaneId, dest: DestId) -> bool {
+    /// Keeps a lane from being claimed. If it is claimed: the first delivery that it was claimed with.
+    pub fn hold(&self, lane: LaneId, dest: DestId) -> Result<(), Option<i64>> {
         let mut state = self.lock();
         state.kills += 1;
         match state.lanes.get(&lane) {
-            Some(entry) => entry.held,
+            Some(entry) if entry.held => Ok(()),
+            Some(entry) => Err(entry.first),
             None => {
-                let entry = InFlight { dest, woken: false, attempted: false, recovered: false, held: true };
+                let entry =
+                    InFlight { dest, first: None, woken: false, attempted: false, recovered: false, held: true };
                 state.lanes.insert(lane, entry);
-                true
+                Ok(())
             }
+        }
+    }
+
+    /// The first delivery of a lane that is claimed.
+    pub fn first(&self, lane: LaneId) -> Option<i64> {
+        self.lock().lanes.get(&lane).and_then(|entry| entry.first)
+    }
+
+    /// Whether it is claimed, not only held.
+    pub fn is_claimed(&self, lane: LaneId) -> bool {
+        self.lock().lanes.get(&lane).is_some_and(|entry| !entry.held)
+    }
+
+    /// This delivery of a state lane won't be made any more; whether it was, an earlier process may have known.
+    pub fn superseded(&self, lane: LaneId, delivery: i64) {
+        if delivery <= self.boot {
+            self.lock().doubted.insert(lane);
         }
     }
 
@@ -133,7 +157,7 @@ mod tests {
     fn what_is_given_up_while_it_is_read_is_read_again() {
         let flight = Flight::new(0);
         let stale = flight.snapshot();
-        assert!(flight.hold(LANE, DEST));
+        assert_eq!(flight.hold(LANE, DEST), Ok(()));
         assert_eq!(flight.claim(&stale, &[(LANE, DEST, Some(5))]), None);
         // Held until that is committed or not.
         assert!(flight.snapshot().lanes.contains_key(&LANE));
@@ -141,7 +165,7 @@ mod tests {
         let fresh = flight.snapshot();
         assert!(fresh.lanes.is_empty());
         assert_eq!(flight.claim(&fresh, &[(LANE, DEST, Some(5))]), Some(vec![false]));
-        assert!(!flight.hold(LANE, DEST));
+        assert_eq!(flight.hold(LANE, DEST), Err(Some(5)));
     }
 
     #[test]
@@ -156,5 +180,16 @@ mod tests {
         assert_eq!(claim(9), Some(vec![false]));
         flight.free([LANE]);
         assert_eq!(claim(10), Some(vec![false]));
+    }
+
+    #[test]
+    fn a_state_that_replaces_one_of_unknown_outcome_is_recovered() {
+        let flight = Flight::new(9);
+        flight.superseded(LANE, 9);
+        let claim = |first| flight.claim(&flight.snapshot(), &[(LANE, DEST, Some(first))]);
+        assert_eq!(claim(10), Some(vec![true]));
+        flight.attempted(LANE);
+        flight.free([LANE]);
+        assert_eq!(claim(11), Some(vec![false]));
     }
 }

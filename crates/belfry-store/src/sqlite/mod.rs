@@ -4,11 +4,14 @@
 mod append;
 mod claim;
 mod flight;
+mod hooks;
 mod prune;
 mod query;
 mod read;
+mod rollouts;
 mod schema;
 mod settle;
+mod state;
 
 use std::{
     path::Path,
@@ -30,7 +33,9 @@ pub(crate) fn open(folder: &Path, _options: &Options) -> Result<(SqliteWriter, S
     let place = Arc::new(Place::take(folder)?);
     let connection = place.writer()?;
     let last = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
-    let seq = last("SELECT max(seq) FROM event").map_err(|error| place.failed(&error))?.unwrap_or(0);
+    let newest = "SELECT max(last) FROM (SELECT max(seq) AS last FROM event UNION ALL SELECT max(seq) FROM hook
+         UNION ALL SELECT max(id) FROM rollout)";
+    let seq = last(newest).map_err(|error| place.failed(&error))?.unwrap_or(0);
     let delivery = last("SELECT max(id) FROM delivery").map_err(|error| place.failed(&error))?.unwrap_or(0);
     let flight = Arc::new(Flight::new(delivery));
     let commits = Arc::new(AtomicU64::new(1));

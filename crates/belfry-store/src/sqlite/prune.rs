@@ -53,7 +53,7 @@ impl SqliteWriter {
         for delivery in deliveries {
             let place = find.query_row([delivery], |row| Ok((LaneId(row.get(0)?), DestId(row.get(1)?)))).optional()?;
             let Some((lane, dest)) = place else { continue };
-            if !self.flight.hold(lane, dest) {
+            if self.flight.hold(lane, dest).is_err() {
                 continue;
             }
             if lanes.insert(lane) {

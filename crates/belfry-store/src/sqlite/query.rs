@@ -1,34 +1,44 @@
 //! Reading: what people ask about.
 
-use belfry_core::{Seq, Time, limits, plan::Change};
+use belfry_core::{
+    Seq, Time, limits,
+    plan::{Change, Origin},
+    rollout::Hints,
+};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
 use std::time::Duration;
 
-use super::{append::origin_from, read::SqliteReader};
+use super::{
+    append::{origin_code, origin_from},
+    read::SqliteReader,
+};
 use crate::{
     engine::Result,
-    queries::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page},
+    queries::{
+        AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page,
+    },
+    rev,
     types::{AttemptOutcome, LaneId},
 };
 
 /// Bytes of bodies after which a page of events ends.
 const PAGE_BYTES: usize = 4 << 20;
 
-const DELIVERY: &str =
-    "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, e.severity, e.reason, e.revision,
-    d.attempts, l.due, d.answer, d.settled FROM delivery d";
-const EVENT: &str = "SELECT seq, object, origin, severity, reason, revision, change, repeats, body FROM event";
+const DELIVERY: &str = "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, COALESCE(e.severity, ''),
+    COALESCE(e.reason, h.event, ''), COALESCE(r.revision, e.revision), d.attempts, l.due, d.answer, d.settled, d.kind,
+    d.rollout FROM delivery d";
+const EVENT: &str = "SELECT seq, object, origin, severity, reason, revision, change, repeats, body, hints FROM event";
 
 /// Conditions and their parameters, in order.
 #[derive(Default)]
-struct Where {
+pub(super) struct Where {
     terms: Vec<String>,
-    values: Vec<Value>,
+    pub values: Vec<Value>,
 }
 
 impl Where {
-    fn push(&mut self, term: impl Into<String>, values: impl IntoIterator<Item = Value>) {
+    pub fn push(&mut self, term: impl Into<String>, values: impl IntoIterator<Item = Value>) {
         self.terms.push(term.into());
         self.values.extend(values);
     }
@@ -50,12 +60,13 @@ impl Where {
         self.select(column, "config", &[("kind", Some(&kind.to_owned()))], &named);
     }
 
-    fn objects(&mut self, column: &str, filter: &ObjectFilter) {
+    pub fn objects(&mut self, column: &str, filter: &ObjectFilter) {
         let named = [
             ("name", filter.name.as_ref()),
             ("namespace", filter.namespace.as_ref()),
             ("kind", filter.kind.as_ref()),
             ("cluster", filter.cluster.as_ref()),
+            ("api_group", filter.group.as_ref()),
         ];
         self.select(column, "object", &[], &named);
     }
@@ -77,12 +88,12 @@ impl Where {
         self.push(format!("{column} IN (SELECT id FROM {table} WHERE {})", terms.join(" AND ")), values);
     }
 
-    fn sql(&self) -> String {
+    pub fn sql(&self) -> String {
         if self.terms.is_empty() { String::new() } else { format!(" WHERE {}", self.terms.join(" AND ")) }
     }
 }
 
-fn page_size(limit: u32) -> usize {
+pub(super) fn page_size(limit: u32) -> usize {
     (if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) }) as usize
 }
 
@@ -95,6 +106,12 @@ impl SqliteReader {
         if let Some(event) = query.event {
             filter.push("d.event = ?", [event.0.into()]);
         }
+        if let Some(rollout) = query.rollout {
+            filter.push("d.rollout = ?", [rollout.0.into()]);
+        }
+        if let Some(kind) = query.kind {
+            filter.push("d.kind = ?", [kind.code().into()]);
+        }
         filter.since_until("d.id", query.since, query.until, query.cursor);
         filter.config("d.dest", "Provider", query.provider_namespace.as_ref(), query.provider.as_ref());
         filter.config("d.route", "Alert", query.alert_namespace.as_ref(), query.alert.as_ref());
@@ -103,9 +120,11 @@ impl SqliteReader {
             // One object's events are few: by their index rather than through everything.
             let mut events = Where::default();
             events.objects("object", &query.object);
-            filter.push(format!("d.event IN (SELECT seq FROM event{})", events.sql()), events.values);
+            let sql = format!("d.event IN (SELECT seq FROM event{} UNION ALL SELECT seq FROM hook)", events.sql());
+            filter.push(sql, events.values);
         }
-        let selective = query.id.is_some() || query.event.is_some() || query.object.name.is_some();
+        let selective =
+            query.id.is_some() || query.event.is_some() || query.rollout.is_some() || query.object.name.is_some();
         let index = match query.states[..] {
             [DeliveryState::Pending] if !selective => " INDEXED BY delivery_pending",
             [DeliveryState::Dead] if !selective => " INDEXED BY delivery_dead",
@@ -123,7 +142,8 @@ impl SqliteReader {
         let limit = page_size(query.limit);
         // Which ones first, then what they say: most of what is looked at isn't shown.
         let sql = format!(
-            "{DELIVERY} CROSS JOIN event e ON e.seq = d.event LEFT JOIN lane l ON l.id = d.lane AND d.state = 0
+            "{DELIVERY} LEFT JOIN event e ON e.seq = d.event LEFT JOIN hook h ON h.seq = d.event
+             LEFT JOIN rollout r ON r.id = d.rollout LEFT JOIN lane l ON l.id = d.lane AND d.state = 0
              WHERE d.id IN (SELECT d.id FROM delivery d{index}{} ORDER BY d.id DESC LIMIT {}) ORDER BY d.id DESC",
             filter.sql(),
             limit + 1
@@ -139,7 +159,9 @@ impl SqliteReader {
                 state: DeliveryState::from_code(row.get(1)?).unwrap_or(DeliveryState::Dead),
                 lane: LaneId(row.get(2)?),
                 provider: self.config(connection, row.get(3)?)?,
-                alert: self.config(connection, row.get(4)?)?,
+                route: self.config(connection, row.get(4)?)?,
+                kind: DeliveryKind::from_code(row.get(14)?).unwrap_or(DeliveryKind::Event),
+                rollout: row.get::<_, Option<i64>>(15)?.map(Seq),
                 object: self.object(connection, row.get(5)?)?,
                 event: Seq(row.get(6)?),
                 severity: row.get(7)?,
@@ -197,6 +219,19 @@ impl SqliteReader {
         if let Some(severity) = &query.severity {
             filter.push("severity = ?", [severity.clone().into()]);
         }
+        if let Some(reason) = &query.reason {
+            filter.push("reason = ?", [reason.clone().into()]);
+        }
+        if let Some(revision) = &query.revision {
+            let range = rev::range(revision);
+            filter.push("rev BETWEEN ? AND ?", [(*range.start()).into(), (*range.end()).into()]);
+            if rev::without_digest(revision) != revision {
+                filter.push("revision = ?", [revision.clone().into()]);
+            }
+        }
+        if !query.observations {
+            filter.push(format!("origin <> {}", origin_code(Origin::Observed)), []);
+        }
         let limit = page_size(query.limit);
         let sql = format!("{EVENT}{} ORDER BY seq DESC LIMIT {}", filter.sql(), limit + 1);
         let mut statement = connection.prepare(&sql)?;
@@ -234,6 +269,7 @@ impl SqliteReader {
             change: row.get::<_, Option<i64>>(6)?.and_then(Change::from_code),
             repeats: row.get::<_, i64>(7)?.unsigned_abs(),
             body: Bytes::from(row.get::<_, Vec<u8>>(8)?),
+            hints: Hints::from_code(row.get(9)?),
         })
     }
 }

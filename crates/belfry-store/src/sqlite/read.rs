@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
-use belfry_core::{ConfigKey, ConfigKind, ObjectKey, Seq, Time, limits};
+use belfry_core::{ConfigKey, ConfigKind, ObjectKey, Seq, Time, limits, plan::ObjectState};
 use rusqlite::{Connection, Row};
 
 use super::{flight::Flight, schema::Place};
 use crate::{
     cache::Cache,
-    engine::{EngineError, Gone, PendingRow, Prunable, Reader, Remembered, Result, Scope, Size},
-    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page},
+    engine::{EngineError, Gone, PendingRow, Prunable, Reader, Remembered, RememberedHook, Result, Scope, Size},
+    hooks::HookRow,
+    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow},
     types::{Claims, DestId, LaneId, Room},
 };
 
@@ -106,14 +107,14 @@ impl SqliteReader {
 }
 
 /// Kind, namespace and name, from this column on.
-fn config_key(row: &Row<'_>, column: usize) -> rusqlite::Result<ConfigKey> {
+pub(super) fn config_key(row: &Row<'_>, column: usize) -> rusqlite::Result<ConfigKey> {
     let kind: String = row.get(column)?;
     let kind = ConfigKind::parse(&kind).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, 0))?;
     let (namespace, name): (String, String) = (row.get(column + 1)?, row.get(column + 2)?);
     Ok(ConfigKey { kind, namespace: namespace.into(), name: name.into() })
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
@@ -208,6 +209,30 @@ impl Reader for SqliteReader {
         self.read(|connection| self.find_event(connection, seq))
     }
 
+    fn recent_hooks(&self, after: Seq, limit: usize) -> Result<Vec<RememberedHook>> {
+        self.read(|connection| Self::find_recent_hooks(connection, after, limit))
+    }
+
+    fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
+        self.read(|connection| self.find_rollouts(connection, query))
+    }
+
+    fn rollout(&self, id: Seq) -> Result<Option<RolloutRow>> {
+        self.read(|connection| self.find_rollout(connection, id))
+    }
+
+    fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>> {
+        self.read(|connection| Self::find_object_state(connection, object))
+    }
+
+    fn hooks(&self, receiver: Option<&ConfigKey>, limit: u32) -> Result<Vec<HookRow>> {
+        self.read(|connection| self.find_hooks(connection, receiver, limit))
+    }
+
+    fn prunable_rollouts(&self, after: Seq, before: Seq, limit: u32) -> Result<Vec<Seq>> {
+        self.read(|connection| Self::find_unneeded_rollouts(connection, after, before, limit))
+    }
+
     fn victims(&self, scope: &Scope, limit: u64) -> Result<(Vec<i64>, bool)> {
         let flight = self.flight.snapshot();
         let (filter, ids) = match scope {
@@ -250,7 +275,8 @@ impl Reader for SqliteReader {
     fn idle_lanes(&self, after: LaneId, before: Time, limit: u32) -> Result<Vec<LaneId>> {
         self.read(|connection| {
             let sql = "SELECT id FROM lane WHERE id > ?1 AND due IS NULL AND tail < ?2 AND (memo = x'' OR EXISTS(
-                 SELECT 1 FROM config WHERE config.id = dest AND body IS NULL AND absent IS NOT NULL))
+                 SELECT 1 FROM config WHERE config.id = dest AND body IS NULL AND absent IS NOT NULL)
+                 OR (rollout IS NOT NULL AND NOT EXISTS(SELECT 1 FROM rollout WHERE rollout.id = lane.rollout)))
                  ORDER BY id LIMIT ?3";
             all(connection, sql, [after.0, before.0, i64::from(limit)], |row| row.get(0).map(LaneId))
         })

@@ -19,7 +19,9 @@ const VALUE: i32 = 16 << 20;
 const BACKSTOP: u32 = 16384;
 
 /// One step each; `user_version` says how many were made. A step that was released is never changed.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+
+const FIRST: &str = "
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB) STRICT, WITHOUT ROWID;
 CREATE TABLE config(
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
@@ -50,7 +52,33 @@ CREATE TABLE attempt(
     delivery INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL, status INTEGER,
     outcome INTEGER NOT NULL, error TEXT NOT NULL,
     PRIMARY KEY(delivery, n)) STRICT, WITHOUT ROWID;
-"];
+";
+
+/// Rollouts, state lanes, webhooks. `rev` and `digest` are numbers of revisions and commits.
+const SECOND: &str = "
+CREATE TABLE rollout(
+    id INTEGER PRIMARY KEY, object INTEGER NOT NULL, rev INTEGER NOT NULL, digest INTEGER, revision TEXT NOT NULL,
+    origin_revision TEXT, commit_hash TEXT, token TEXT, oci_digest TEXT, state INTEGER NOT NULL, started INTEGER NOT NULL,
+    finished INTEGER, first_success INTEGER, attempts INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+    superseded_by INTEGER, successor_revision TEXT, successor_commit TEXT, last_event INTEGER NOT NULL) STRICT;
+CREATE INDEX rollout_object ON rollout(object, id);
+CREATE INDEX rollout_rev ON rollout(rev, id);
+CREATE INDEX rollout_digest ON rollout(digest, id) WHERE digest IS NOT NULL;
+CREATE INDEX rollout_open ON rollout(id) WHERE state IN (1, 2);
+CREATE TABLE hook(
+    seq INTEGER PRIMARY KEY, receiver INTEGER NOT NULL, refused INTEGER NOT NULL, at INTEGER NOT NULL, delivery_id TEXT,
+    verdict INTEGER NOT NULL, reason TEXT NOT NULL, event TEXT NOT NULL, bytes INTEGER NOT NULL,
+    resources INTEGER NOT NULL, merged INTEGER NOT NULL) STRICT;
+CREATE INDEX hook_receiver ON hook(receiver, refused, seq);
+ALTER TABLE event ADD COLUMN rev INTEGER;
+ALTER TABLE event ADD COLUMN hints INTEGER;
+CREATE INDEX event_rev ON event(rev, seq) WHERE rev IS NOT NULL;
+ALTER TABLE lane ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lane ADD COLUMN rollout INTEGER;
+ALTER TABLE delivery ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN rollout INTEGER;
+CREATE INDEX delivery_rollout ON delivery(rollout) WHERE rollout IS NOT NULL;
+";
 
 /// A folder that nobody else uses, until this is dropped.
 #[derive(Debug)]

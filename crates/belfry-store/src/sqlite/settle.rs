@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use belfry_core::{ConfigKey, Time};
+use belfry_core::{Seq, Time};
 use rusqlite::{OptionalExtension, params};
 
-use super::SqliteWriter;
+use super::{SqliteWriter, read::config_key, state};
 use crate::{
     RedeliverError,
-    engine::{Result, Settled},
-    queries::DeliveryState,
+    engine::{NewDelivery, Result, Settled},
+    queries::{DeliveryKind, DeliveryState},
     types::{AttemptRecord, DestId, Finish, LaneId, Redelivered, RowResult, RowState, Settlement},
 };
 
@@ -23,7 +23,12 @@ impl SqliteWriter {
             self.flight.attempted(settlement.lane);
         }
         if let Some(finish) = &settlement.finish {
-            settled.left = self.finish(settlement.lane, settlement.dest, finish, now)?;
+            let (lane, dest) = (settlement.lane, settlement.dest);
+            let (kind, tail) = self.kind_and_tail(lane)?;
+            if kind != DeliveryKind::Event {
+                settled.closed += state::settle_down(&self.connection, lane, tail, now)?;
+            }
+            settled.left = self.finish(lane, dest, kind, finish, now)?;
             self.freed.push(settlement.lane);
         }
         Ok(settled)
@@ -66,14 +71,25 @@ impl SqliteWriter {
         Ok(())
     }
 
+    fn kind_and_tail(&self, lane: LaneId) -> Result<(DeliveryKind, i64)> {
+        let known = self
+            .connection
+            .prepare_cached("SELECT kind, tail FROM lane WHERE id = ?1")?
+            .query_row([lane.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (kind, tail) = known.unwrap_or_default();
+        Ok((DeliveryKind::from_code(kind).unwrap_or(DeliveryKind::Event), tail))
+    }
+
     /// Ends a claim; says whether anything is left to do. There is only one writer, so what is pending now decides.
-    fn finish(&self, lane: LaneId, dest: DestId, finish: &Finish, now: Time) -> Result<bool> {
+    fn finish(&self, lane: LaneId, dest: DestId, kind: DeliveryKind, finish: &Finish, now: Time) -> Result<bool> {
         let woken = self.flight.is_woken(lane);
         let due = finish.due.filter(|due| !woken || *due < now).unwrap_or(now);
         let mut own_due = due;
         let mut aside = false;
         if let Some(delivery) = finish.step_aside
             && LaneId::aside(delivery) != lane
+            && kind == DeliveryKind::Event
         {
             aside = self.step_aside(delivery, lane, dest, due)?;
             own_due = if aside { now } else { due };
@@ -113,39 +129,57 @@ impl SqliteWriter {
         delivery: i64,
         id: i64,
         now: Time,
-    ) -> Result<std::result::Result<Redelivered, RedeliverError>> {
-        type Known = (i64, i64, i64, i64, i64, String, String);
-        let known: Option<Known> = self
+    ) -> Result<std::result::Result<(Redelivered, u64), RedeliverError>> {
+        let known = self
             .connection
             .prepare_cached(
-                "SELECT d.state, d.event, d.object, d.route, d.dest, c.namespace, c.name
+                "SELECT d.state, d.event, d.object, d.route, d.dest, d.kind, d.rollout, d.lane, c.kind, c.namespace, c.name
                  FROM delivery d JOIN config c ON c.id = d.dest WHERE d.id = ?1",
             )?
             .query_row([delivery], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+                let kind = DeliveryKind::from_code(row.get(5)?).unwrap_or(DeliveryKind::Event);
+                let new = NewDelivery {
+                    id,
+                    lane: LaneId(row.get(7)?),
+                    kind,
+                    cause: Seq(row.get(1)?),
+                    rollout: row.get::<_, Option<i64>>(6)?.map(Seq),
+                    object: row.get(2)?,
+                    route: row.get(3)?,
+                    dest: DestId(row.get(4)?),
+                    due: now,
+                };
+                Ok((row.get::<_, i64>(0)?, new, Arc::new(config_key(row, 8)?)))
             })
             .optional()?;
-        let Some((state, event, object, route, dest, namespace, name)) = known else {
+        let Some((state, mut new, provider)) = known else {
             return Ok(Err(RedeliverError::Unknown(delivery)));
         };
         if state == DeliveryState::Pending.code() {
             return Ok(Err(RedeliverError::Pending(delivery)));
         }
-        let lane = LaneId::of(DestId(dest), object);
-        // The tail stays where the newest event left it: what waits there is still the newest.
+        let superseded = if new.kind == DeliveryKind::Event {
+            // It may have stepped aside.
+            new.lane = LaneId::of(new.dest, new.object);
+            // The tail stays where the newest event left it: what waits there is still the newest.
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
+                     ON CONFLICT(id) DO UPDATE SET due = COALESCE(due, excluded.due)",
+                )?
+                .execute([new.lane.0, new.dest.0, now.0, id])?;
+            0
+        } else {
+            state::make_room(&self.connection, &self.flight, &mut self.held, &new, now)?
+        };
+        let (place, rollout) = ((new.lane.0, new.cause.0, new.object, new.route), new.rollout.map(|seq| seq.0));
         self.connection
             .prepare_cached(
-                "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
-                 ON CONFLICT(id) DO UPDATE SET due = COALESCE(due, excluded.due)",
+                "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
-            .execute([lane.0, dest, now.0, id])?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute([id, lane.0, event, object, route, dest])?;
+            .execute(params![id, place.0, place.1, place.2, place.3, new.dest.0, new.kind.code(), rollout])?;
         self.next.delivery = id;
-        let provider = Arc::new(ConfigKey::provider(&namespace, &name));
-        Ok(Ok(Redelivered { delivery: id, dest: DestId(dest), provider }))
+        Ok(Ok((Redelivered { delivery: id, dest: new.dest, provider }, superseded)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use belfry_store::{DeliveryState, Finish, Room, RowState};
+use belfry_store::{DeliveryState, Finish, Room, RowState, What};
 
 use super::{Fixture, World, event, settlement};
 
@@ -16,12 +16,13 @@ pub async fn in_order_per_lane<F: Fixture>() {
     }
     let dest = world.dest("a").await;
     let claim = world.claim_one(dest).await;
-    let first: Vec<_> = claim.rows.iter().map(|row| row.seq).collect();
+    let first: Vec<_> = claim.rows.iter().map(|row| row.cause).collect();
     assert_eq!(first, seqs[..first.len()]);
     assert_eq!(&*claim.dest_key.name, "a");
-    assert_eq!(&*claim.rows[0].alert.name, "to-a");
+    assert_eq!(&*claim.rows[0].route.name, "to-a");
     assert_eq!(claim.rows[0].object.name, "app");
-    assert_eq!(claim.rows[0].body, "{\"message\":\"event 0\"}");
+    let What::Event { body, .. } = &claim.rows[0].what else { panic!("{:?}", claim.rows[0].what) };
+    assert_eq!(body, "{\"message\":\"event 0\"}");
     world.deliver(&claim).await;
     let rest = world.drain(dest).await;
     assert_eq!([first, rest].concat(), seqs);
@@ -145,7 +146,7 @@ pub async fn what_came_meanwhile_is_due_at_once<F: Fixture>() {
     let second = world.stored(event(2, "app", &["a"])).await;
     assert!(world.claim(dest).await.is_empty());
     world.deliver(&claim).await;
-    assert_eq!(world.claim_one(dest).await.rows[0].seq, second);
+    assert_eq!(world.claim_one(dest).await.rows[0].cause, second);
 }
 
 pub async fn released_lanes_are_as_before<F: Fixture>() {
@@ -156,7 +157,7 @@ pub async fn released_lanes_are_as_before<F: Fixture>() {
     world.store.release(claim.lane);
     world.store.flush().await;
     let claim = world.claim_one(dest).await;
-    assert_eq!((claim.rows[0].seq, claim.rows[0].attempts), (seq, 0));
+    assert_eq!((claim.rows[0].cause, claim.rows[0].attempts), (seq, 0));
     // Given back with another time: a finish without results.
     let due = Some(world.now().after(MINUTE));
     let finish = Some(Finish { due, ..Finish::default() });
@@ -212,13 +213,13 @@ pub async fn stepping_aside_lets_others_pass<F: Fixture>() {
     world.settle(&claim, RowState::Retry, finish.clone()).await;
     let other = world.claim_one(dest).await;
     assert_eq!(other.lane, claim.lane);
-    assert_eq!(other.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [second]);
+    assert_eq!(other.rows.iter().map(|row| row.cause).collect::<Vec<_>>(), [second]);
     assert_eq!(world.next_due(dest).await, Some(due));
     world.deliver(&other).await;
     world.pass(MINUTE);
     let aside = world.claim_one(dest).await;
     assert_ne!(aside.lane, claim.lane);
-    assert_eq!((aside.rows[0].seq, aside.rows[0].attempts), (first, 1));
+    assert_eq!((aside.rows[0].cause, aside.rows[0].attempts), (first, 1));
     // It can't step further aside.
     let due = world.now().after(MINUTE);
     world.settle(&aside, RowState::Retry, Finish { due: Some(due), ..finish }).await;

@@ -135,7 +135,7 @@ impl<F: Fixture> World<F> {
                 return seqs;
             }
             for claim in lanes {
-                seqs.extend(claim.rows.iter().map(|row| row.seq));
+                seqs.extend(claim.rows.iter().map(|row| row.cause));
                 self.deliver(&claim).await;
             }
         }
@@ -165,10 +165,9 @@ pub fn settlement(claim: &Claim, now: Time, state: &RowState, finish: Option<Fin
 
 /// An event unlike any other `n`, about an object of this name, for Providers of these names.
 pub fn event(n: u64, object: &str, providers: &[&str]) -> Candidate {
-    let route = |provider: &&str| RouteRef {
-        alert: Arc::new(ConfigKey::alert("flux-system", &format!("to-{provider}"))),
-        provider: Arc::new(ConfigKey::provider("flux-system", provider)),
-        takes_status_updates: false,
+    let route = |provider: &&str| {
+        let alert = Arc::new(ConfigKey::alert("flux-system", &format!("to-{provider}")));
+        RouteRef::alert(alert, Arc::new(ConfigKey::provider("flux-system", provider)), false)
     };
     Candidate {
         object: ObjectKey {
@@ -182,7 +181,9 @@ pub fn event(n: u64, object: &str, providers: &[&str]) -> Candidate {
         severity: "info".into(),
         reason: "Progressing".into(),
         revision: Some(format!("main@sha1:{n:040x}")),
+        commit: None,
         updates_commit_status: false,
+        rollout: None,
         dedupe: n,
         body_hash: n | 1 << 63,
         body: format!("{{\"message\":\"event {n}\"}}").into(),

@@ -177,7 +177,7 @@ impl<F: Fixture> Model<F> {
             assert!(!lane.in_flight);
             lane.in_flight = true;
             taken.push(lane.due.unwrap());
-            let rows: Vec<_> = claim.rows.iter().map(|row| (row.seq, row.attempts)).collect();
+            let rows: Vec<_> = claim.rows.iter().map(|row| (row.cause, row.attempts)).collect();
             let waiting: Vec<_> = lane.waiting.iter().copied().take(limits::LANE_CLAIM as usize).collect();
             assert_eq!(rows, waiting);
             self.claims.push((provider, claim));
@@ -212,7 +212,7 @@ impl<F: Fixture> Model<F> {
                 lane.waiting[0].1 += 1;
             } else {
                 lane.waiting.pop_front();
-                self.settled.push((provider, row.id, row.object.name.clone(), row.seq));
+                self.settled.push((provider, row.id, row.object.name.clone(), row.cause));
             }
         }
         let (lane, dest) = (claim.lane, claim.dest);

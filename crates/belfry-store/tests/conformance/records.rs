@@ -23,7 +23,7 @@ pub async fn deliveries_tell_everything<F: Fixture>() {
     let row = world.delivery(claim.rows[0].id).await;
     assert_eq!((row.event, row.created, row.state, row.lane), (seq, seq.time(), DeliveryState::Pending, claim.lane));
     assert_eq!(row.provider.to_string(), "Provider/flux-system/a");
-    assert_eq!(row.alert.to_string(), "Alert/flux-system/to-a");
+    assert_eq!(row.route.to_string(), "Alert/flux-system/to-a");
     assert_eq!(row.object.to_string(), "Kustomization/apps/app");
     assert_eq!((&*row.severity, &*row.reason), ("error", "Progressing"));
     assert_eq!(row.revision.as_deref(), Some("main@sha1:0000000000000000000000000000000000000001"));
@@ -175,7 +175,7 @@ pub async fn redelivery_is_a_new_delivery<F: Fixture>() {
     assert_eq!((redelivered.dest, &*redelivered.provider.name), (dest, "a"));
     assert_eq!(world.store.stats().pending[&dest].count, 2);
     let claim = world.claim_one(dest).await;
-    assert_eq!(claim.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [second, first]);
+    assert_eq!(claim.rows.iter().map(|row| row.cause).collect::<Vec<_>>(), [second, first]);
     assert_eq!(claim.rows[1].id, redelivered.delivery);
     assert_eq!(claim.rows[1].attempts, 0);
     world.deliver(&claim).await;

@@ -67,7 +67,7 @@ pub async fn in_flight_is_left_alone<F: Fixture>() {
     let third = world.stored(event(3, "third", &["a"])).await;
     let dest = world.dest("a").await;
     let claim = world.claim_some(dest, 1).await.lanes.remove(0);
-    assert_eq!(claim.rows[0].seq, first);
+    assert_eq!(claim.rows[0].cause, first);
     assert_eq!(world.store.prune().await.unwrap().backlog, 2);
     let dead: Vec<_> = in_state(&world, DeliveryState::Dead).await.into_iter().map(|(_, seq, _)| seq).collect();
     assert_eq!(dead, [second, third]);
@@ -114,7 +114,7 @@ pub async fn deleted_alerts_end_their_deliveries<F: Fixture>() {
     let alert = ConfigKey::alert("flux-system", "to-a");
     world.store.config_changed(vec![(alert, json!({}))]).await.unwrap();
     let mut other = event(2, "app", &["a"]);
-    other.routes[0].alert = ConfigKey::alert("flux-system", "another").into();
+    other.routes[0].route = ConfigKey::alert("flux-system", "another").into();
     world.stored(event(1, "app", &["a"])).await;
     let kept = world.stored(other).await;
     world.store.config_changed(Vec::new()).await.unwrap();

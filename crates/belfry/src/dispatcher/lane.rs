@@ -9,9 +9,9 @@ use belfry_core::{
     decide::{Decision, Head, decide, expired},
     event,
     notification::{Failure, Notification, Outcome},
-    plan::Change,
+    plan::{Change, Origin},
 };
-use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement};
+use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement, What};
 
 use super::{Destination, Shared};
 use crate::metrics::DeliveryLabels;
@@ -27,6 +27,14 @@ enum Step {
     Again { result: RowResult, at: Time, step_aside: bool },
     /// It was not tried: what it belongs to is suspended or gone. It steps aside if that is its Alert alone.
     Held { step_aside: bool },
+}
+
+/// What a delivery to a notifier tells.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    origin: Origin,
+    change: Option<Change>,
+    body: &'a [u8],
 }
 
 /// Drains a claimed lane, as far as its provider lets it.
@@ -73,7 +81,12 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
     if provider.is_some_and(|provider| provider.spec.suspend) {
         return Step::Held { step_aside: false };
     }
-    let Some(alert) = snapshot.alert(&row.alert).filter(|alert| !alert.spec.suspend) else {
+    // Nothing here speaks to git hosts about rollouts, or to the cluster's API: they wait.
+    let What::Event { origin, change, body } = &row.what else {
+        return Step::Held { step_aside: false };
+    };
+    let told = Told { origin: *origin, change: *change, body };
+    let Some(alert) = snapshot.alert(&row.route).filter(|alert| !alert.spec.suspend) else {
         return Step::Held { step_aside: true };
     };
     let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
@@ -86,11 +99,11 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
     }
 
     let start = shared.now();
-    let (outcome, learned) = attempt(shared, dest, alert, provider, row, memo).await;
+    let (outcome, learned) = attempt(shared, dest, alert, provider, row, told, memo).await;
     let now = shared.now();
     shared.metrics.count_attempt(labels(dest, kind, &outcome), now.since(start));
     if outcome == Outcome::Delivered {
-        shared.metrics.observe_latency(kind, now.since(row.seq.time()));
+        shared.metrics.observe_latency(kind, now.since(row.cause.time()));
     }
     shared.record(dest, alert, row, &outcome, now).await;
     let record = AttemptRecord {
@@ -127,12 +140,13 @@ async fn attempt(
     alert: &AlertRule,
     provider: Option<&Arc<ProviderRule>>,
     row: &Row,
+    told: Told<'_>,
     memo: &[u8],
 ) -> (Outcome, Option<Vec<u8>>) {
     let Some(provider) = provider else {
         return (Outcome::Misconfigured(Failure::new(format!("{} doesn't exist", dest.key))), None);
     };
-    let notification = match notification(shared, alert, provider, row, memo) {
+    let notification = match notification(shared, alert, provider, row, told, memo) {
         Ok(notification) => notification,
         Err(outcome) => return (outcome, None),
     };
@@ -152,17 +166,18 @@ fn notification(
     alert: &AlertRule,
     provider: &ProviderRule,
     row: &Row,
+    told: Told<'_>,
     memo: &[u8],
 ) -> Result<Notification, Outcome> {
-    let mut event = event::read(&row.body)
+    let mut event = event::read(told.body)
         .map_err(|error| Outcome::Rejected(Failure::new(format!("the stored event can't be read: {error}"))))?;
-    if event::updates_commit_status(&event, row.origin)
-        && row.change != Some(Change::Recovered)
+    if event::updates_commit_status(&event, told.origin)
+        && told.change != Some(Change::Recovered)
         && !belfry_core::config::takes_status_updates(&provider.spec.type_)
     {
         return Err(Outcome::Skipped("commit status updates are not for this type of Provider"));
     }
-    let combined = event::combine(&event, row.origin, &alert.spec);
+    let combined = event::combine(&event, told.origin, &alert.spec);
     if row.attempts == 0 && !combined.conflicts.is_empty() {
         shared.environment.announce(Announcement {
             object: (*alert.key).clone(),
@@ -179,9 +194,9 @@ fn notification(
     Ok(Notification {
         event,
         object: (*row.object).clone(),
-        seq: row.seq,
+        seq: row.cause,
         delivery: row.id,
-        change: row.change,
+        change: told.change,
         memo: memo.to_vec(),
         alert: (*alert.key).clone(),
         alert_uid: alert.uid.clone(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use serde_json::Value;
 
-use super::super::{Input, Report, State, Step, step};
+use super::super::{Input, Report, Rollout, State, Step, step};
 use crate::{
     Seq,
     event::{controller_value, object, read, updates_commit_status},
@@ -23,6 +23,7 @@ fn recorded_events_give_the_rollouts_that_a_person_would_expect() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/events/flux.jsonl");
     let mut states: BTreeMap<_, State> = BTreeMap::new();
     let mut stories: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut rows: BTreeMap<_, BTreeMap<Seq, Rollout>> = BTreeMap::new();
     for line in fs::read_to_string(path).unwrap().lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let event = read(row["event"].to_string().as_bytes()).unwrap();
@@ -48,15 +49,16 @@ fn recorded_events_give_the_rollouts_that_a_person_would_expect() {
         };
         let name = key.to_string();
         let state = states.entry(name.clone()).or_default();
-        let Step { state: next, transitions, .. } = step(state, &Input::Reported(report));
+        let Step { state: next, transitions, changed, .. } = step(state, &Input::Reported(report));
         *state = next;
+        rows.entry(name.clone()).or_default().extend(changed.into_iter().map(|rollout| (rollout.id, rollout)));
         let told = transitions.iter().map(|t| format!("{} {:?}", short(&t.rollout.revision), t.what));
         stories.entry(name).or_default().extend(told);
     }
     let mut out = String::new();
     for (name, state) in &states {
         let _ = writeln!(out, "{name}");
-        for rollout in state.rollouts() {
+        for rollout in rows.get(name).into_iter().flat_map(BTreeMap::values) {
             let next = rollout.superseded_by.as_ref().map(|next| format!(" by {}", short(&next.revision)));
             let origin = rollout.origin_revision.as_ref().map(|origin| format!(" from {}", short(origin)));
             let _ = writeln!(

@@ -1,0 +1,76 @@
+//! Revisions and commits as numbers, so that indexes are narrow and the beginning of a hash is a range.
+
+use std::ops::RangeInclusive;
+
+use belfry_core::revision::Revision;
+
+/// Hex digits of a hash that a number holds.
+const DIGITS: usize = 15;
+const BITS: u32 = 60;
+
+/// The number of a revision: the first digits of its hash; of one without a hash (a chart version, a tag), a hash of its
+/// name. Numbers are kept on disk: this function must never change.
+pub(crate) fn number(revision: &str) -> i64 {
+    *range(revision).start()
+}
+
+/// The numbers of all revisions that begin as this one does.
+pub(crate) fn range(revision: &str) -> RangeInclusive<i64> {
+    let Some(hash) = Revision::parse(revision).hash else {
+        let name = (fnv(without_digest(revision)) >> (u64::BITS - BITS)).cast_signed();
+        return name..=name;
+    };
+    let digits = &hash[..hash.len().min(DIGITS)];
+    let free = BITS - 4 * digits.len() as u32;
+    let first = i64::from_str_radix(digits, 16).unwrap_or_default() << free;
+    first..=first | ((1 << free) - 1)
+}
+
+/// A chart version without the digest that helm-controller adds.
+pub(crate) fn without_digest(version: &str) -> &str {
+    match version.rsplit_once('+') {
+        Some((version, digest)) if Revision::parse(digest).hash.is_some() => version,
+        _ => version,
+    }
+}
+
+/// FNV-1a.
+pub(crate) fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA1: &str = "3c1ae5d4b09f6a7788990011223344556677aabb";
+
+    #[test]
+    fn a_beginning_is_a_range() {
+        let whole = number(&format!("main@sha1:{SHA1}"));
+        assert_eq!(whole, 0x3c1_ae5d_4b09_f6a7);
+        assert_eq!(number(&SHA1.to_uppercase()), whole);
+        for (query, expected) in [
+            ("3c1ae5d", true),
+            ("sha1:3c1ae5d4b09", true),
+            (SHA1, true),
+            ("3C1AE5D4", true),
+            ("3c1ae5e", false),
+            ("3c1ae5c", false),
+            ("3c1ae5", false),
+            ("main", false),
+        ] {
+            assert_eq!(range(query).contains(&whole), expected, "{query}");
+        }
+        let highest = number(&"f".repeat(40));
+        assert!(highest > 0 && range("fffffff").contains(&highest));
+    }
+
+    #[test]
+    fn a_name_is_one_number_with_and_without_its_digest() {
+        assert_eq!(number("6.5.0"), number("6.5.0+1a2b3c4d5e6f"));
+        assert_ne!(number("6.5.0"), number("6.5.1"));
+        assert_ne!(number("6.5.0"), number("6.5.0+build"));
+        assert!(range("20260101").contains(&number("20260101")));
+    }
+}

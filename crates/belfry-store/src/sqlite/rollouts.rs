@@ -1,0 +1,186 @@
+//! Rollouts: writing them down, and reading what is kept.
+
+use std::collections::BTreeMap;
+
+use belfry_core::{
+    ObjectKey, Seq, Time,
+    plan::ObjectState,
+    rollout::{Phase, Rollout, Successor},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::{
+    SqliteWriter,
+    append::read_state,
+    query::{Where, page_size},
+    read::{SqliteReader, all},
+};
+use crate::{
+    engine::Result,
+    queries::{Page, RolloutQuery, RolloutRow},
+    rev,
+};
+
+/// The columns of a rollout, in the order in which [`SqliteReader::rollout_row`] takes them.
+pub(super) const COLUMNS: &str = "r.id, r.object, r.revision, r.origin_revision, r.commit_hash, r.token, r.oci_digest,
+    r.state, r.started, r.finished, r.first_success, r.attempts, r.reason, r.message, r.superseded_by,
+    r.successor_revision, r.successor_commit, r.last_event";
+
+/// The rollout `r` is no longer needed.
+const UNNEEDED: &str = "NOT EXISTS(SELECT 1 FROM event e WHERE e.seq = r.last_event)
+    AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.rollout = r.id)
+    AND EXISTS(SELECT 1 FROM rollout n WHERE n.object = r.object AND (n.started, n.id) > (r.started, r.id))";
+
+impl SqliteWriter {
+    pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) -> Result<()> {
+        let mut write = self.connection.prepare_cached(
+            "INSERT INTO rollout(id, object, rev, digest, revision, origin_revision, commit_hash, token, oci_digest, state,
+                 started, finished, first_success, attempts, reason, message, superseded_by, successor_revision,
+                 successor_commit, last_event)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+             ON CONFLICT(id) DO UPDATE SET rev = excluded.rev, digest = excluded.digest,
+                 origin_revision = excluded.origin_revision, commit_hash = excluded.commit_hash, token = excluded.token,
+                 oci_digest = excluded.oci_digest, state = excluded.state, finished = excluded.finished,
+                 first_success = excluded.first_success, attempts = excluded.attempts, reason = excluded.reason,
+                 message = excluded.message, superseded_by = excluded.superseded_by,
+                 successor_revision = excluded.successor_revision, successor_commit = excluded.successor_commit,
+                 last_event = excluded.last_event",
+        )?;
+        for (id, (object, rollout)) in rollouts {
+            let own = rev::number(&rollout.revision);
+            let commit = rollout.commit.as_deref().map(rev::number);
+            let next = rollout.superseded_by.as_ref();
+            write.execute(params![
+                id.0,
+                object,
+                commit.unwrap_or(own),
+                commit.filter(|commit| *commit != own).map(|_| own),
+                rollout.revision,
+                rollout.origin_revision,
+                rollout.commit,
+                rollout.token,
+                rollout.oci_digest,
+                rollout.state.code(),
+                rollout.started.0,
+                rollout.finished.map(|at| at.0),
+                rollout.first_success.map(|at| at.0),
+                rollout.attempts,
+                rollout.reason,
+                rollout.message,
+                next.map(|next| next.id.0),
+                next.map(|next| &next.revision),
+                next.and_then(|next| next.commit.as_ref()),
+                rollout.last_event.0,
+            ])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64> {
+        let mut remove = self.connection.prepare_cached(&format!(
+            "DELETE FROM rollout WHERE id IN (SELECT r.id FROM rollout r WHERE r.id = ?1 AND {UNNEEDED})"
+        ))?;
+        let mut count = 0;
+        for id in rollouts {
+            count += remove.execute([id.0])?;
+        }
+        Ok(count as u64)
+    }
+}
+
+impl SqliteReader {
+    pub(super) fn find_unneeded_rollouts(
+        connection: &Connection,
+        after: Seq,
+        before: Seq,
+        limit: u32,
+    ) -> Result<Vec<Seq>> {
+        let sql = format!(
+            "SELECT r.id FROM rollout r WHERE r.id > ?1 AND r.id < ?2 AND r.last_event < ?2 AND {UNNEEDED}
+             ORDER BY r.id LIMIT ?3"
+        );
+        all(connection, &sql, [after.0, before.0, i64::from(limit)], |row| row.get(0).map(Seq))
+    }
+
+    pub(super) fn find_rollouts(&self, connection: &Connection, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
+        let mut filter = Where::default();
+        filter.objects("r.object", &query.object);
+        if let Some(cursor) = query.cursor {
+            filter.push("r.id < ?", [cursor.into()]);
+        }
+        if let Some(revision) = &query.revision {
+            let range = rev::range(revision);
+            let (first, last) = (*range.start(), *range.end());
+            filter.push(
+                "r.id IN (SELECT id FROM rollout WHERE rev BETWEEN ? AND ?
+                     UNION ALL SELECT id FROM rollout WHERE digest BETWEEN ? AND ?)",
+                [first, last, first, last].map(Into::into),
+            );
+            if rev::without_digest(revision) != revision {
+                filter.push("r.revision = ?", [revision.clone().into()]);
+            }
+        }
+        if !query.states.is_empty() {
+            // As literals, which is how an index knows that it has these.
+            let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
+            filter.push(format!("r.state IN ({})", codes.join(", ")), []);
+        }
+        let open = !query.states.is_empty() && query.states.iter().all(|state| state.is_open());
+        if open {
+            filter.push("r.state IN (1, 2)", []);
+        }
+        let limit = page_size(query.limit);
+        let sql = format!("SELECT {COLUMNS} FROM rollout r{} ORDER BY r.id DESC LIMIT {}", filter.sql(), limit + 1);
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query(params_from_iter(filter.values))?;
+        let mut items = Vec::new();
+        while let Some(row) = rows.next()? {
+            items.push(self.rollout_row(connection, row, 0)?);
+        }
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Ok(Page { next: items.last().filter(|_| more).map(|row| row.id.0), items })
+    }
+
+    pub(super) fn find_rollout(&self, connection: &Connection, id: Seq) -> Result<Option<RolloutRow>> {
+        let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM rollout r WHERE r.id = ?1"))?;
+        let mut rows = statement.query([id.0])?;
+        rows.next()?.map(|row| self.rollout_row(connection, row, 0)).transpose()
+    }
+
+    /// A rollout whose columns begin at this one.
+    pub(super) fn rollout_row(&self, connection: &Connection, row: &Row<'_>, at: usize) -> Result<RolloutRow> {
+        let successor = match (row.get::<_, Option<i64>>(at + 14)?, row.get::<_, Option<String>>(at + 15)?) {
+            (Some(id), Some(revision)) => Some(Successor { id: Seq(id), revision, commit: row.get(at + 16)? }),
+            _ => None,
+        };
+        Ok(RolloutRow {
+            id: Seq(row.get(at)?),
+            object: self.object(connection, row.get(at + 1)?)?,
+            revision: row.get(at + 2)?,
+            origin_revision: row.get(at + 3)?,
+            commit: row.get(at + 4)?,
+            token: row.get(at + 5)?,
+            oci_digest: row.get(at + 6)?,
+            state: Phase::from_code(row.get(at + 7)?).unwrap_or(Phase::Superseded),
+            started: Time(row.get(at + 8)?),
+            finished: row.get::<_, Option<i64>>(at + 9)?.map(Time),
+            first_success: row.get::<_, Option<i64>>(at + 10)?.map(Time),
+            attempts: row.get(at + 11)?,
+            reason: row.get(at + 12)?,
+            message: row.get(at + 13)?,
+            superseded_by: successor,
+            last_event: Seq(row.get(at + 17)?),
+        })
+    }
+
+    pub(super) fn find_object_state(connection: &Connection, object: &ObjectKey) -> Result<Option<ObjectState>> {
+        let mut statement = connection.prepare_cached(
+            "SELECT id, state FROM object
+             WHERE name = ?1 AND namespace = ?2 AND kind = ?3 AND api_group = ?4 AND cluster = ?5",
+        )?;
+        let key = params![object.name, object.namespace, object.kind, object.group, object.cluster];
+        let known = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        Ok(known.map(|(id, state)| read_state(id, state)))
+    }
+}

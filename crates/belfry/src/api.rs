@@ -160,6 +160,8 @@ struct Delivery {
     id: i64,
     created: String,
     state: &'static str,
+    /// `event`, `rollout` or `trigger`.
+    kind: &'static str,
     /// `namespace/name`.
     provider: String,
     /// `namespace/name`.
@@ -190,6 +192,7 @@ impl From<DeliveryRow> for Delivery {
             id: row.id,
             created: row.created.to_string(),
             state: row.state.as_str(),
+            kind: row.kind.as_str(),
             provider: name(&row.provider),
             alert: name(&row.route),
             object: row.object.to_string(),

@@ -133,8 +133,8 @@ impl Configuration {
     }
 
     /// Looks at the object index, which nobody can change meanwhile.
-    pub fn with_index(&self, look: &mut dyn FnMut(&ObjectIndex)) {
-        look(&self.index.read().unwrap_or_else(PoisonError::into_inner));
+    pub fn with_index<T>(&self, look: impl FnOnce(&ObjectIndex) -> T) -> T {
+        look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is known of an object that an event of it doesn't say.

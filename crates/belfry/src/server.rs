@@ -66,7 +66,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the body isn't worth reading.
-    fn admit(&self, _head: &Parts) -> Result<(), Response<Body>> {
+    fn admit(&self, _head: &Parts) -> Result<(), Box<Response<Body>>> {
         Ok(())
     }
 
@@ -144,7 +144,7 @@ async fn connection<H: Handler>(
             state.busy();
             let response = match whole {
                 Ok((request, _room)) => intake.handler.handle(request).await,
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             };
             state.waiting();
             Ok::<_, Infallible>(response)
@@ -172,17 +172,17 @@ async fn connection<H: Handler>(
 impl<H: Handler> Intake<H> {
     /// Collects the body, or says what is wrong with it. These answers are empty: Flux's recorder opens a new connection
     /// after every answer that has a body. With the request comes the room that its body takes up.
-    async fn whole(&self, request: Request<Incoming>) -> Result<(WholeRequest, Room), Response<Body>> {
+    async fn whole(&self, request: Request<Incoming>) -> Result<(WholeRequest, Room), Box<Response<Body>>> {
         let (mut parts, body) = request.into_parts();
         // The buffer for headers grows by reads, so it bounds them only roughly.
         let sent: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if sent + parts.uri.path().len() > self.bounds.headers {
-            return Err(empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+            return Err(empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into());
         }
         self.handler.admit(&parts)?;
         let refuse = |status| {
             self.handler.unread(&parts, status);
-            Err(empty(status))
+            Err(empty(status).into())
         };
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if announced.is_some_and(|length: u64| length > self.bounds.body as u64) {

@@ -70,7 +70,9 @@ async fn last(belfry: &Belfry, name: &str) -> (String, String) {
 }
 
 /// Type, body, headers of the genuine request, and the header that is its credential.
-fn genuine() -> Vec<(&'static str, String, Vec<(&'static str, String)>, Option<&'static str>)> {
+type Genuine = (&'static str, String, Vec<(&'static str, String)>, Option<&'static str>);
+
+fn genuine() -> Vec<Genuine> {
     let json = || ("content-type", "application/json".to_owned());
     let push = r#"{"action":"push"}"#.to_owned();
     let sha256 = format!("sha256={}", tag(hmac::HMAC_SHA256, &push));

@@ -34,7 +34,7 @@ const NAMED: usize = 3;
 pub struct Port(pub Arc<Receivers>);
 
 impl Handler for Port {
-    fn admit(&self, head: &Head) -> Result<(), Response<Body>> {
+    fn admit(&self, head: &Head) -> Result<(), Box<Response<Body>>> {
         let start = Instant::now();
         let admitted = self.0.doors_for(head).map(drop);
         if let Err(answer) = &admitted {
@@ -95,23 +95,23 @@ enum Said {
 
 impl Receivers {
     /// Who may answer a request, by its head alone.
-    fn doors_for(&self, head: &Head) -> Result<Vec<Arc<Door>>, Response<Body>> {
+    fn doors_for(&self, head: &Head) -> Result<Vec<Arc<Door>>, Box<Response<Body>>> {
         // Only what came as a path: a proxy's form of a request names a host as well.
         let target = head.uri.path_and_query().filter(|_| head.uri.authority().is_none());
         let target = target.map(|target| target.as_str()).unwrap_or_default();
         if head.method != Method::POST {
             if !target.starts_with("/hook/") {
-                return Err(empty(StatusCode::NOT_FOUND));
+                return Err(empty(StatusCode::NOT_FOUND).into());
             }
             let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-            return Err(answer);
+            return Err(answer.into());
         }
-        let Some(path) = Path::parse(target) else { return Err(empty(StatusCode::NOT_FOUND)) };
+        let Some(path) = Path::parse(target) else { return Err(empty(StatusCode::NOT_FOUND).into()) };
         let doors = self.doors.load();
         match doors.at(&path) {
-            [] if doors.unknown || !doors.built => Err(later(StatusCode::SERVICE_UNAVAILABLE, 5)),
-            [] => Err(empty(StatusCode::NOT_FOUND)),
+            [] if doors.unknown || !doors.built => Err(later(StatusCode::SERVICE_UNAVAILABLE, 5).into()),
+            [] => Err(empty(StatusCode::NOT_FOUND).into()),
             open => Ok(open.to_vec()),
         }
     }
@@ -120,7 +120,7 @@ impl Receivers {
         let (head, body) = request.into_parts();
         let doors = match self.doors_for(&head) {
             Ok(doors) => doors,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let request = Arc::new((head.headers, body));
         let mut refusal = StatusCode::NOT_FOUND;
@@ -195,9 +195,9 @@ impl Receivers {
         let (door, request, configuration) = (door.clone(), request.clone(), self.configuration.clone());
         let (cluster, complete) = (self.cluster.clone(), self.index_is_complete);
         let judged = tokio::task::spawn_blocking(move || {
-            let lookup = Lookup { cluster: &cluster, complete };
+            let lookup = Lookup { cluster: &cluster, complete, configuration: &configuration };
             let inbound = Inbound { headers: &request.0, body: &request.1 };
-            judge(&door, &inbound, keys.as_deref(), &lookup, &|see| configuration.with_index(see))
+            judge(&door, &inbound, keys.as_deref(), &lookup)
         });
         judged.await.unwrap_or_else(|error| {
             tracing::error!(%error, "verifying a webhook ended unexpectedly");
@@ -299,13 +299,7 @@ fn later(status: StatusCode, seconds: u64) -> Response<Body> {
     answer
 }
 
-fn judge(
-    door: &Door,
-    inbound: &Inbound<'_>,
-    keys: Option<&Keys>,
-    lookup: &Lookup<'_>,
-    look: &dyn Fn(&mut dyn FnMut(&belfry_core::index::ObjectIndex)),
-) -> Said {
+fn judge(door: &Door, inbound: &Inbound<'_>, keys: Option<&Keys>, lookup: &Lookup<'_>) -> Said {
     let (rule, bytes) = (&door.rule, inbound.body.len() as u64);
     let claims = |provider: usize, claims: &belfry_receive::Object| rule.check_claims(provider, claims);
     let given = Given { secret: door.secret.as_deref(), keys, claims: &claims, now: now() };
@@ -334,7 +328,7 @@ fn judge(
     let deadline = Instant::now() + limits::HOOK_FILTERS;
     for one in accepted {
         let request = FilterRequest::new(one.request, one.claims.filter(|_| rule.spec.type_ == OIDC_RECEIVER));
-        selected.add(rule, &request, lookup, look, deadline);
+        selected.add(rule, &request, lookup, deadline);
     }
     selected.failed.dedup();
     (judged.objects, judged.failed) = (selected.objects, selected.failed);

@@ -13,6 +13,8 @@ use belfry_core::{
 };
 use serde_json::Value;
 
+use crate::configuration::Configuration;
+
 /// What a webhook selects.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Selected {
@@ -36,6 +38,8 @@ pub(super) struct Lookup<'a> {
     pub(super) cluster: &'a str,
     /// What isn't in the index doesn't exist.
     pub(super) complete: bool,
+    /// Who has the object index.
+    pub(super) configuration: &'a Configuration,
 }
 
 /// Whether the object index has a say in what this Receiver reconciles.
@@ -46,16 +50,9 @@ pub(super) fn needs_index(rule: &ReceiverRule) -> bool {
 }
 
 impl Selected {
-    /// Adds what the entries of a Receiver select for one request. The index is only looked at through `look`, which is
-    /// short: filters, which may take long, are evaluated on copies.
-    pub(super) fn add(
-        &mut self,
-        rule: &ReceiverRule,
-        request: &Request,
-        lookup: &Lookup<'_>,
-        look: &dyn Fn(&mut dyn FnMut(&ObjectIndex)),
-        deadline: Instant,
-    ) {
+    /// Adds what the entries of a Receiver select for one request. The index is looked at for a moment only: filters,
+    /// which may take long, are evaluated on copies.
+    pub(super) fn add(&mut self, rule: &ReceiverRule, request: &Request, lookup: &Lookup<'_>, deadline: Instant) {
         for entry in 0..rule.spec.resources.len() {
             let target = match rule.target(entry) {
                 Some(Ok(target)) => target,
@@ -71,8 +68,7 @@ impl Selected {
                 self.take(key(lookup, &target, name));
                 continue;
             }
-            let mut asked = Vec::new();
-            look(&mut |index| asked = ask(index, &target, lookup));
+            let asked = lookup.configuration.with_index(|index| ask(index, &target, lookup));
             if let (Objects::Named(name), true) = (&target.objects, asked.is_empty()) {
                 self.failed.push(format!("resources[{entry}]: {}/{}/{name} not found", target.kind, target.namespace));
             }

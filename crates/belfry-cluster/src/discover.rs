@@ -5,27 +5,37 @@ use serde_json::Value;
 
 use crate::{Error, call, kinds::Kind};
 
-/// The kind in the version that the API server prefers among those that have it. `None` when it is not served, which
-/// is said only by an API server that has finished its start.
+/// The kind in the version that it is watched in. `None` when it is not served, which is said only by an API server that
+/// has finished its start.
 pub(crate) async fn discover(client: &Client, kind: &Kind) -> Result<Option<ApiResource>, Error> {
-    let what = format!("which versions of {} are served", kind.name);
-    let group = match call::get(client, &what, &format!("/apis/{}", kind.group)).await {
-        Ok(group) => group,
+    find(client, kind.group, kind.name, kind.version).await
+}
+
+/// The kind in the wanted version, else in the one that the API server prefers among those that have it.
+pub(crate) async fn find(
+    client: &Client,
+    group: &str,
+    kind: &str,
+    wanted: Option<&str>,
+) -> Result<Option<ApiResource>, Error> {
+    let what = format!("which versions of {kind} are served");
+    let all = match call::get(client, &what, &format!("/apis/{group}")).await {
+        Ok(all) => all,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
-    for version in versions(&group, kind.version) {
-        let list = match call::get(client, &what, &format!("/apis/{}/{version}", kind.group)).await {
+    for version in versions(&all, wanted) {
+        let list = match call::get(client, &what, &format!("/apis/{group}/{version}")).await {
             Ok(list) => list,
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error),
         };
         if let Some(plural) = plural(&list, kind) {
             return Ok(Some(ApiResource {
-                group: kind.group.to_owned(),
-                api_version: format!("{}/{version}", kind.group),
+                group: group.to_owned(),
+                api_version: format!("{group}/{version}"),
                 version,
-                kind: kind.name.to_owned(),
+                kind: kind.to_owned(),
                 plural,
             }));
         }
@@ -49,14 +59,14 @@ fn versions(group: &Value, wanted: Option<&str>) -> Vec<String> {
 }
 
 /// The plural under which a version serves the kind, if it can be listed and watched.
-fn plural(list: &Value, kind: &Kind) -> Option<String> {
+fn plural(list: &Value, kind: &str) -> Option<String> {
     let resources = list["resources"].as_array()?;
     let able = |resource: &Value, verb: &str| {
         resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|known| known == verb))
     };
     let resource = resources.iter().find(|resource| {
         let name = resource["name"].as_str().unwrap_or("/");
-        resource["kind"] == kind.name && !name.contains('/') && able(resource, "list") && able(resource, "watch")
+        resource["kind"] == kind && !name.contains('/') && able(resource, "list") && able(resource, "watch")
     })?;
     resource["name"].as_str().map(str::to_owned)
 }
@@ -79,13 +89,12 @@ mod tests {
         assert_eq!(versions(&group, Some("v2")), ["v1beta2", "v1", "v1beta1"]);
         assert!(versions(&json!({}), Some("v1")).is_empty());
 
-        let kind = Kind { group: "g", name: "Bell", version: None };
         let resource = |name: &str, verbs: &[&str]| json!({ "name": name, "kind": "Bell", "verbs": verbs });
         let list = json!({ "resources": [
             resource("bells/status", &["get", "list", "watch"]),
             resource("bells", &["get", "list", "watch"]),
         ]});
-        assert_eq!(plural(&list, &kind).as_deref(), Some("bells"));
-        assert_eq!(plural(&json!({ "resources": [resource("bells", &["get"])] }), &kind), None);
+        assert_eq!(plural(&list, "Bell").as_deref(), Some("bells"));
+        assert_eq!(plural(&json!({ "resources": [resource("bells", &["get"])] }), "Bell"), None);
     }
 }

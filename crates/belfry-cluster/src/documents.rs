@@ -1,6 +1,7 @@
-//! Providers and Alerts as documents: the complete list of both, anew with each change.
+//! Providers, Alerts and Receivers as documents: the complete list of all, anew with each change.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use tokio::{
 use crate::{
     Cluster,
     follow::{Change, follow},
-    kinds::{ALERT, PROVIDER},
+    kinds::{ALERT, PROVIDER, RECEIVER},
     seen::{Keep, Seen},
 };
 
@@ -25,10 +26,11 @@ use crate::{
 const TOGETHER: Duration = Duration::from_millis(50);
 
 impl Cluster {
-    /// All Providers and Alerts, whenever they change: first when both are completely known, then the complete list
-    /// again after each change (changes within 50 ms are one). A slow reader gets the newest list, not each.
+    /// All Providers, Alerts and Receivers, whenever they change: first when all are completely known, then the complete
+    /// list again after each change (changes within 50 ms are one). A slow reader gets the newest list, not each.
     ///
-    /// It never ends, whatever becomes of the API server; while a CRD is missing there is no complete list. Objects
+    /// It never ends, whatever becomes of the API server; while the CRD of Providers or Alerts is missing there is no
+    /// complete list. Objects
     /// come as they are, malformed or not, without `status`, `managedFields`, `resourceVersion` and kubectl's copy of
     /// the last applied manifest; a change of only those is none.
     ///
@@ -71,7 +73,12 @@ async fn supply(cluster: Cluster, sender: watch::Sender<Option<Arc<Vec<Document>
         }
     };
     let (client, watched) = (&cluster.inner.client, &cluster.watched);
-    tokio::join!(follow(client, watched, &PROVIDER, tell), follow(client, watched, &ALERT, tell), publish);
+    tokio::join!(
+        follow(client, watched, &PROVIDER, tell),
+        follow(client, watched, &ALERT, tell),
+        follow(client, watched, &RECEIVER, tell),
+        publish
+    );
 }
 
 /// A configuration object without what is no configuration.
@@ -102,20 +109,21 @@ impl Keep for Manifest {
     }
 }
 
-/// The documents of both kinds, in order of kind, namespace and name.
+/// The documents of all kinds, in order of kind, namespace and name.
 #[derive(Default)]
 struct Documents {
     list: Arc<Vec<Document>>,
-    providers: bool,
-    alerts: bool,
+    /// The kinds that are completely known.
+    complete: BTreeSet<String>,
     /// It is not what was given out last.
     changed: bool,
 }
 
 impl Documents {
-    /// The list, if both kinds are completely known and something changed since it was given out.
+    /// The list, if all kinds are completely known and something changed since it was given out.
     fn news(&mut self) -> Option<Arc<Vec<Document>>> {
-        let news = self.providers && self.alerts && std::mem::take(&mut self.changed);
+        let complete = [&PROVIDER, &ALERT, &RECEIVER].iter().all(|kind| self.complete.contains(kind.name));
+        let news = complete && std::mem::take(&mut self.changed);
         news.then(|| self.list.clone())
     }
 
@@ -126,13 +134,13 @@ impl Documents {
             Change::Removed(object) => self.remove(&(&resource.kind, object.namespace(), object.name())),
             // Who deletes the CRD deletes the objects, and the watch has told of each. That there is no list of a
             // kind is no reason to forget it.
-            Change::Missing => false,
+            // Without Receivers there is still something to deliver.
+            Change::Missing => resource.kind == RECEIVER.name && self.complete.insert(resource.kind.clone()),
         };
     }
 
     fn replace(&mut self, resource: &ApiResource, objects: Vec<Seen<Manifest>>) -> bool {
-        let complete = if resource.kind == PROVIDER.name { &mut self.providers } else { &mut self.alerts };
-        let first = !std::mem::replace(complete, true);
+        let first = self.complete.insert(resource.kind.clone());
         let others = self.list.iter().filter(|known| known.value["kind"] != resource.kind.as_str()).cloned();
         let mut list: Vec<Document> = others.collect();
         list.extend(objects.into_iter().map(|object| document(resource, object)));

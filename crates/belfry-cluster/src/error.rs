@@ -37,6 +37,8 @@ pub enum Error {
     Forbidden {
         /// What was asked.
         what: String,
+        /// HTTP status: 401 or 403.
+        code: u16,
         /// The API server's words.
         message: String,
     },
@@ -74,7 +76,7 @@ impl Error {
         let what = what.into();
         match error {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-                Self::Forbidden { what, message: status.message }
+                Self::Forbidden { what, code: status.code, message: status.message }
             }
             kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
                 Self::Unavailable { what, source: format!("{} {}", status.code, status.message).into() }

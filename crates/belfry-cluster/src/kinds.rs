@@ -25,7 +25,7 @@ const IMAGE: &str = "image.toolkit.fluxcd.io";
 pub(crate) static PROVIDER: Kind = ours("Provider", belfry_api::STORAGE_VERSION);
 /// Which events go where.
 pub(crate) static ALERT: Kind = ours("Alert", belfry_api::STORAGE_VERSION);
-/// Webhooks; here only for its finalizer.
+/// Which webhooks are taken.
 pub(crate) static RECEIVER: Kind = ours("Receiver", "v1");
 
 /// The kinds that an Alert may name: what the object index holds.

@@ -1,5 +1,5 @@
-//! Kubernetes: configuration and Flux objects from watches, Secrets, Kubernetes Events, finalizers, and whether the
-//! served CRDs are ours.
+//! Kubernetes: configuration and Flux objects from watches, Secrets, Kubernetes Events, finalizers, the status of
+//! Receivers, requests for reconciliation, and whether the served CRDs are ours.
 //!
 //! It knows neither HTTP servers nor providers nor the store: it is given functions and gives streams. It compiles no
 //! configuration; it supplies the documents that `belfry_core::config::compile` takes. Nothing here needs the API
@@ -19,10 +19,12 @@ mod follow;
 mod kinds;
 mod objects;
 mod outage;
+mod receivers;
 mod recorder;
 mod secrets;
 mod seen;
 mod transport;
+mod trigger;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +35,8 @@ pub use crate::{
     connect::{Settings, connect},
     error::Error,
     objects::ObjectChange,
+    receivers::{ReceiverReport, ReceiverState},
+    trigger::TriggerError,
 };
 
 /// The log targets of the Kubernetes client library, which speaks up at every attempt of an outage. Belfry says once
@@ -51,6 +55,7 @@ struct Inner {
     reach: Arc<outage::Reach>,
     secrets: secrets::Secrets,
     announcer: announce::Announcer,
+    served: trigger::Served,
 }
 
 /// What is watched, and how.
@@ -68,7 +73,7 @@ impl Cluster {
     fn new(client: Client, namespace: Option<String>, reach: Arc<outage::Reach>) -> Self {
         let secrets = secrets::Secrets::new(client.clone());
         let announcer = announce::Announcer::start(client.clone());
-        let inner = Arc::new(Inner { client, reach, secrets, announcer });
+        let inner = Arc::new(Inner { client, reach, secrets, announcer, served: trigger::Served::default() });
         Self { inner, watched: Watched { namespace, rediscover: REDISCOVER } }
     }
 

@@ -3,8 +3,8 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use belfry_api::{GROUP, STORAGE_VERSION};
-use belfry_core::announcement::Announcement;
+use belfry_api::{GROUP, RECEIVER_VERSIONS, STORAGE_VERSION};
+use belfry_core::{ConfigKind, announcement::Announcement};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -90,8 +90,12 @@ impl Recorder {
         entry.last = now;
 
         let (first, last) = (seconds(entry.first), seconds(at));
+        let version = match said.object.kind {
+            ConfigKind::Receiver => RECEIVER_VERSIONS[0],
+            _ => STORAGE_VERSION,
+        };
         let mut reference = json!({
-            "apiVersion": format!("{GROUP}/{STORAGE_VERSION}"),
+            "apiVersion": format!("{GROUP}/{version}"),
             "kind": said.object.kind.as_str(),
             "namespace": namespace,
             "name": object,

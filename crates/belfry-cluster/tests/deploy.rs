@@ -64,7 +64,11 @@ async fn the_manifests_are_valid_and_take_the_peers_service_over() {
 
     let pod = &find(&all, "Deployment", "belfry")["spec"]["template"];
     let labels = pod["metadata"]["labels"].as_object().unwrap();
-    for (name, port) in [("notification-controller", json!([80, "http"])), ("belfry-api", json!([9393, "http-api"]))] {
+    for (name, port) in [
+        ("notification-controller", json!([80, "http"])),
+        ("webhook-receiver", json!([80, "http-webhook"])),
+        ("belfry-api", json!([9393, "http-api"])),
+    ] {
         let mut service = find(&all, "Service", name).clone();
         let ports = &service["spec"]["ports"][0];
         assert_eq!(json!([ports["port"], ports["targetPort"]]), port);

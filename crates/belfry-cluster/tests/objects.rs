@@ -115,7 +115,8 @@ async fn recorded_objects_are_indexed_trimmed() {
         let found = told.index.get(&expected.kind, &expected.namespace, &expected.name);
         let found = found.with_context(|| expected.name.clone()).unwrap();
         // These two are the API server's to give.
-        let found = IndexedObject { uid: expected.uid.clone(), generation: expected.generation, ..found.clone() };
+        let (uid, created) = (expected.uid.clone(), expected.created.clone());
+        let found = IndexedObject { uid, created, generation: expected.generation, ..found.clone() };
         assert_eq!(found, expected);
     }
 

@@ -49,6 +49,10 @@ async fn what_belfry_does_not_do_it_may_not_do() {
         secrets.create(&PostParams::default(), &Secret { metadata: name("any"), ..Default::default() }).await,
     );
 
+    let objects = ApiResource::from_gvk(&GroupVersionKind::gvk("kustomize.toolkit.fluxcd.io", "v1", "Kustomization"));
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &objects);
+    refused("deleting a Kustomization", objects.delete("any", &DeleteParams::default()).await);
+
     for kind in ["Provider", "Alert"] {
         let api = configuration(&client, &namespace, kind);
         let object = if kind == "Provider" { "chat" } else { "on-call" };

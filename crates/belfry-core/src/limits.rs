@@ -46,6 +46,20 @@ pub const REGEX_SIZE: usize = 1024 * 1024;
 pub const MANIFEST: u64 = 4 * 1024 * 1024;
 /// Items on a page of the API.
 pub const PAGE: u32 = 500;
+/// Bytes of webhooks' bodies that are held at a time; beyond it, 503.
+pub const HOOK_BODIES: usize = 64 * 1024 * 1024;
+/// Connections to the receivers' port.
+pub const HOOK_CONNECTIONS: usize = 512;
+/// Webhooks that are verified at a time.
+pub const HOOK_VERIFIERS: usize = 8;
+/// Genuine webhooks of one Receiver a second, in the long run; more are answered 429.
+pub const HOOK_RATE: u32 = 10;
+/// Genuine webhooks of one Receiver that may come at once.
+pub const HOOK_BURST: u32 = 100;
+/// Objects that one webhook reconciles.
+pub const HOOK_OBJECTS: usize = 5_000;
+/// Time for the filters of one webhook, over all of its objects.
+pub const HOOK_FILTERS: Duration = Duration::from_secs(5);
 /// For how long the delivery id of a webhook is remembered.
 pub const HOOK_REPEAT: Duration = Duration::from_secs(300);
 /// Delivery ids remembered at a time; the oldest go first.

@@ -1,4 +1,4 @@
-//! The API port: deliveries as JSON, and redelivery.
+//! The API port: deliveries and Receivers as JSON, and redelivery.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,7 +20,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use tower::ServiceExt as _;
 
-use crate::{dispatcher::now, server::WholeRequest};
+use crate::{dispatcher::now, receivers::Receivers, server::WholeRequest};
 
 /// The API of one process.
 #[derive(Clone)]
@@ -32,13 +32,15 @@ pub struct Api {
 impl Api {
     /// An API over a store. With a token, every request must carry it as a bearer token, but for those from this machine
     /// itself; without one, nobody else is answered.
-    pub fn new(store: Store, token: Option<SecretString>) -> Self {
+    pub fn new(store: Store, receivers: Arc<Receivers>, token: Option<SecretString>) -> Self {
+        let receivers = Router::new().route("/api/v1/receivers", get(list_receivers)).with_state(receivers);
         let router = Router::new()
             .route("/api/v1/deliveries", get(list))
             .route("/api/v1/deliveries/{id}", get(show))
             .route("/api/v1/deliveries/{id}/redeliver", post(redeliver))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
-            .with_state(store);
+            .with_state(store)
+            .merge(receivers);
         Self { router, token: token.map(Arc::new) }
     }
 
@@ -158,6 +160,8 @@ struct Delivery {
     id: i64,
     created: String,
     state: &'static str,
+    /// `event`, `rollout` or `trigger`.
+    kind: &'static str,
     /// `namespace/name`.
     provider: String,
     /// `namespace/name`.
@@ -188,6 +192,7 @@ impl From<DeliveryRow> for Delivery {
             id: row.id,
             created: row.created.to_string(),
             state: row.state.as_str(),
+            kind: row.kind.as_str(),
             provider: name(&row.provider),
             alert: name(&row.route),
             object: row.object.to_string(),
@@ -318,6 +323,11 @@ async fn show(State(store): State<Store>, Path(id): Path<i64>) -> Result<Respons
     let attempts = store.attempts(id).await.map_err(store_problem)?;
     let attempt_log = attempts.into_iter().map(Attempt::from).collect();
     Ok(Json(Detailed { delivery: row.into(), attempt_log }).into_response())
+}
+
+async fn list_receivers(State(receivers): State<Arc<Receivers>>) -> Result<Response, Problem> {
+    let items = receivers.view().await.map_err(store_problem)?;
+    Ok(Json(json!({ "items": items })).into_response())
 }
 
 async fn redeliver(State(store): State<Store>, Path(id): Path<i64>) -> Result<Response, Problem> {

@@ -25,6 +25,7 @@ pub struct Configuration {
     index: RwLock<ObjectIndex>,
     compiled: AtomicBool,
     indexed: AtomicBool,
+    synced: AtomicBool,
     refused: AtomicUsize,
     told: Mutex<HashSet<String>>,
     version: watch::Sender<u64>,
@@ -39,6 +40,7 @@ impl Configuration {
             index: RwLock::default(),
             compiled: AtomicBool::new(false),
             indexed: AtomicBool::new(false),
+            synced: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             told: Mutex::default(),
             version: watch::Sender::new(0),
@@ -79,9 +81,24 @@ impl Configuration {
         *told = still;
     }
 
+    /// A configuration, even an empty one, is in force.
+    pub fn is_compiled(&self) -> bool {
+        self.compiled.load(Ordering::Acquire)
+    }
+
+    /// The object index was complete once. Unlike [`Self::is_indexed`] this is never said for want of patience.
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The object index is complete.
+    pub fn set_synced(&self) {
+        self.synced.store(true, Ordering::Release);
+    }
+
     /// A configuration, even an empty one, is in force, and the objects that it may select by labels are known.
     pub fn is_loaded(&self) -> bool {
-        self.compiled.load(Ordering::Acquire) && self.is_indexed()
+        self.is_compiled() && self.is_indexed()
     }
 
     /// The object index is as complete as it gets.
@@ -113,6 +130,11 @@ impl Configuration {
     pub fn routes(&self, event: &Event) -> Matched {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         self.snapshot.load().routes(event, &index)
+    }
+
+    /// Looks at the object index, which nobody can change meanwhile.
+    pub fn with_index<T>(&self, look: impl FnOnce(&ObjectIndex) -> T) -> T {
+        look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is known of an object that an event of it doesn't say.

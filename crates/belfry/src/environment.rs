@@ -7,7 +7,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use belfry_core::{announcement::Announcement, secret::SecretData};
+use belfry_cluster::TriggerError;
+use belfry_core::{
+    ObjectKey, Time,
+    announcement::Announcement,
+    notification::{Failure, Outcome},
+    secret::SecretData,
+};
 
 /// The surroundings that Belfry runs in.
 #[async_trait]
@@ -20,15 +26,26 @@ pub trait Environment: Send + Sync {
 
     /// Says something about a configuration object. Never waits.
     fn announce(&self, announcement: Announcement);
+
+    /// Asks for the reconciliation of an object; the same `asked` once more changes nothing. `None` where there is no
+    /// cluster to ask: the request waits.
+    async fn reconcile(&self, object: &ObjectKey, asked: Time) -> Option<Outcome>;
 }
 
 /// A directory of manifests: Secrets come from there, and remarks go to the log.
 #[derive(Default)]
 pub struct Standalone {
     secrets: RwLock<HashMap<(String, String), Arc<SecretData>>>,
+    /// The cluster whose objects Receivers reconcile.
+    cluster: Option<belfry_cluster::Cluster>,
 }
 
 impl Standalone {
+    /// A directory whose Receivers reconcile objects of this cluster; of none, their requests wait.
+    pub fn new(cluster: Option<belfry_cluster::Cluster>) -> Self {
+        Self { secrets: RwLock::default(), cluster }
+    }
+
     /// Replaces all Secrets. One that didn't change stays the same value, so that nothing built from it is built anew.
     pub fn replace_secrets(&self, secrets: HashMap<(String, String), SecretData>) {
         let mut held = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
@@ -55,6 +72,13 @@ impl Environment for Standalone {
             tracing::info!(%object, reason, ?annotations, "{message}");
         }
     }
+
+    async fn reconcile(&self, object: &ObjectKey, asked: Time) -> Option<Outcome> {
+        match &self.cluster {
+            Some(cluster) => Environment::reconcile(cluster, object, asked).await,
+            None => None,
+        }
+    }
 }
 
 /// A Kubernetes cluster.
@@ -67,5 +91,13 @@ impl Environment for belfry_cluster::Cluster {
     fn announce(&self, announcement: Announcement) {
         tracing::warn!(object = %announcement.object, reason = announcement.reason, "{}", announcement.message);
         Self::announce(self, announcement);
+    }
+
+    async fn reconcile(&self, object: &ObjectKey, asked: Time) -> Option<Outcome> {
+        Some(match self.request_reconciliation(object, asked).await {
+            Ok(()) => Outcome::Delivered,
+            Err(TriggerError::Later(why)) => Outcome::Retry(Failure::new(why)),
+            Err(TriggerError::Never(why)) => Outcome::Rejected(Failure::new(why)),
+        })
     }
 }

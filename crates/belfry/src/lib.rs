@@ -10,6 +10,7 @@ pub mod intake;
 pub mod manifests;
 pub mod metrics;
 pub mod operations;
+pub mod receivers;
 pub mod serve;
 pub mod server;
 pub mod source;

@@ -17,6 +17,10 @@ pub struct Metrics {
     registry: Registry,
     /// Requests on the events port.
     pub event_requests: HttpMetrics,
+    /// Requests on the receivers' port.
+    pub receiver_requests: HttpMetrics,
+    webhooks: Family<WebhookLabels, Counter>,
+    triggers: Family<TriggerLabels, Counter>,
     events: Family<EventLabels, Counter>,
     deliveries: Family<DeliveryLabels, Counter>,
     latency: Family<TypeLabels, Histogram>,
@@ -64,6 +68,25 @@ pub struct DeliveryLabels {
     pub r#type: String,
     /// `delivered`, `retry`, `misconfigured`, `dead`, `skipped`.
     pub outcome: &'static str,
+}
+
+/// One Receiver's webhooks of which the same became.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// Namespace of the Receiver.
+    pub namespace: String,
+    /// Name of the Receiver.
+    pub receiver: String,
+    /// Its type.
+    pub r#type: String,
+    /// `accepted`, `ignored`, `repeat`, `failed`, or why it was refused.
+    pub verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TriggerLabels {
+    kind: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -119,6 +142,15 @@ impl Metrics {
     pub fn new(store: Store) -> Self {
         let mut registry = Registry::default();
         let event_requests = HttpMetrics::register(&mut registry, "gotk_event_http", "/");
+        let receiver_requests = HttpMetrics::register(&mut registry, "gotk_receiver_http", "/hook/");
+        let webhooks = Family::default();
+        registry.register("belfry_webhooks", "Webhooks to Receivers, by what became of them", webhooks.clone());
+        let triggers = Family::default();
+        registry.register(
+            "belfry_triggers",
+            "Attempts to ask for a reconciliation, by outcome: done, retry, or dead",
+            triggers.clone(),
+        );
         let events = Family::default();
         registry.register("belfry_events", "Events that were posted, by what became of them", events.clone());
         let deliveries = Family::default();
@@ -158,12 +190,33 @@ impl Metrics {
             "Differences between the served CRDs and Belfry's own",
             gauges.crd_differences.clone(),
         );
-        Self { registry, event_requests, events, deliveries, latency, attempts, gauges }
+        Self {
+            registry,
+            event_requests,
+            receiver_requests,
+            webhooks,
+            triggers,
+            events,
+            deliveries,
+            latency,
+            attempts,
+            gauges,
+        }
     }
 
     /// Counts a POST.
     pub fn count_event(&self, result: EventResult) {
         self.events.get_or_create(&EventLabels { result: result.as_str() }).inc();
+    }
+
+    /// Counts a webhook.
+    pub fn count_webhook(&self, labels: WebhookLabels) {
+        self.webhooks.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt to ask for the reconciliation of an object of this kind.
+    pub fn count_trigger(&self, kind: &str, outcome: &'static str) {
+        self.triggers.get_or_create(&TriggerLabels { kind: kind.to_owned(), outcome }).inc();
     }
 
     /// Counts an attempt.
@@ -278,7 +331,7 @@ pub struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    /// Notes how it ended. All answers of the events port are empty.
+    /// Notes how it ended. All answers of these ports are empty.
     pub fn finish(self, method: &str, status: StatusCode, took: Duration) {
         // The method is the client's to choose: a bounded set of labels only.
         let method = match method {

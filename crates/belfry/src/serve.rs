@@ -27,6 +27,7 @@ use crate::{
     intake::Intake,
     metrics::Metrics,
     operations::Operations,
+    receivers::{self, Receivers},
     server::{self, Bounds},
     source::{self, Directories},
 };
@@ -42,7 +43,12 @@ const CLOSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Directories of manifests.
-    Directories(Vec<PathBuf>),
+    Directories {
+        /// The directories, or single files.
+        paths: Vec<PathBuf>,
+        /// The cluster whose objects Receivers reconcile.
+        cluster: Option<belfry_cluster::Settings>,
+    },
     /// A cluster.
     Cluster(belfry_cluster::Settings),
 }
@@ -52,6 +58,8 @@ pub enum Source {
 pub struct Addresses {
     /// Events.
     pub events: String,
+    /// Webhooks.
+    pub receivers: String,
     /// The API.
     pub api: String,
     /// Prometheus metrics.
@@ -91,6 +99,8 @@ pub struct Settings {
 pub struct Server {
     /// Where the events port listens.
     pub events: SocketAddr,
+    /// Where the receivers' port listens.
+    pub receivers: SocketAddr,
     /// Where the API listens.
     pub api: SocketAddr,
     /// Where the metrics port listens.
@@ -114,10 +124,11 @@ impl Server {
         let addresses = &settings.addresses;
         // All addresses first: a process that can't listen should not touch the store.
         let events = server::bind("--events-addr", &addresses.events).await?;
+        let webhooks = server::bind("--receiverAddr", &addresses.receivers).await?;
         let api = server::bind("--api-addr", &addresses.api).await?;
         let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
         let health = server::bind("--health-addr", &addresses.health).await?;
-        let standalone = matches!(settings.source, Source::Directories(_));
+        let standalone = matches!(settings.source, Source::Directories { .. });
         if standalone && settings.api_token.is_none() && !api.local_addr()?.ip().is_loopback() {
             bail!("--api-addr: an API on {} needs --api-token-file, or anybody could read it", addresses.api);
         }
@@ -132,9 +143,14 @@ impl Server {
             runtime_namespace: settings.runtime_namespace.clone(),
         }));
         let mut background = JoinSet::new();
+        let mut statuses = None;
         let environment: Arc<dyn Environment> = match settings.source {
-            Source::Directories(paths) => {
-                let environment = Arc::new(Standalone::default());
+            Source::Directories { paths, cluster } => {
+                let cluster = match &cluster {
+                    Some(settings) => Some(belfry_cluster::connect(settings).await.context("--kubeconfig")?),
+                    None => None,
+                };
+                let environment = Arc::new(Standalone::new(cluster));
                 let mut directories = Directories::new(paths);
                 directories.load(&configuration, &environment, &store).await;
                 let (configuration, store) = (configuration.clone(), store.clone());
@@ -150,11 +166,28 @@ impl Server {
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(source::follow(cluster.clone(), configuration, store, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
+                statuses = Some(cluster.clone());
                 cluster
             }
         };
 
-        let notifiers = Notifiers::new(Arc::new(Clients::new()), environment.clone(), settings.workload_identity);
+        let clients = Arc::new(Clients::new());
+        let receivers = Receivers::new(receivers::Parts {
+            store: store.clone(),
+            configuration: configuration.clone(),
+            environment: environment.clone(),
+            metrics: metrics.clone(),
+            clients: clients.clone(),
+            cluster: settings.cluster_name.clone(),
+            index_is_complete: !standalone,
+        });
+        if let Some(cluster) = statuses {
+            cluster.keep_receiver_statuses(receivers.reports());
+        } else {
+            receivers.open().await;
+        }
+        background.spawn(receivers.clone().keep(stopping.clone()));
+        let notifiers = Notifiers::new(clients, environment.clone(), settings.workload_identity);
         let dispatch = Shared::new(
             store.clone(),
             configuration.clone(),
@@ -175,9 +208,10 @@ impl Server {
             metrics: metrics.clone(),
         });
         let operations = Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch });
-        let interface = Api::new(store.clone(), settings.api_token);
+        let interface = Api::new(store.clone(), receivers.clone(), settings.api_token);
         let mut server = Self {
             events: events.local_addr()?,
+            receivers: webhooks.local_addr()?,
             api: api.local_addr()?,
             metrics: metrics_port.local_addr()?,
             health: health.local_addr()?,
@@ -191,6 +225,8 @@ impl Server {
             let intake = intake.clone();
             async move { intake.handle(request).await }
         });
+        let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
+        server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
         server.serve(api, stopping.clone(), move |request| {
             let interface = interface.clone();
             async move { interface.handle(request).await }
@@ -205,18 +241,14 @@ impl Server {
             async move { operations.health(request).await }
         });
         tracing::info!(
-            events = %server.events, api = %server.api, metrics = %server.metrics, health = %server.health,
+            events = %server.events, receivers = %server.receivers, api = %server.api, metrics = %server.metrics, health = %server.health,
             version = env!("CARGO_PKG_VERSION"), took_ms = started.elapsed().as_millis() as u64,
             "serving"
         );
         Ok(server)
     }
 
-    fn serve<H, F>(&mut self, listener: TcpListener, stopping: watch::Receiver<bool>, handler: H)
-    where
-        H: Fn(server::WholeRequest) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = http::Response<axum::body::Body>> + Send + 'static,
-    {
+    fn serve(&mut self, listener: TcpListener, stopping: watch::Receiver<bool>, handler: impl server::Handler) {
         self.ports.spawn(server::serve(listener, Bounds::default(), stopping, handler));
     }
 

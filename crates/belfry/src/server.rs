@@ -15,7 +15,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body as _, Incoming},
@@ -25,7 +25,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -47,6 +47,8 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Open connections.
     pub connections: usize,
+    /// Bytes of all bodies that are held at a time.
+    pub bodies: usize,
 }
 
 impl Default for Bounds {
@@ -57,17 +59,42 @@ impl Default for Bounds {
             header_timeout: limits::HEADER_TIMEOUT,
             body_timeout: limits::BODY_TIMEOUT,
             connections: limits::CONNECTIONS,
+            bodies: Semaphore::MAX_PERMITS,
         }
     }
 }
 
-/// Serves a listener until `stop` turns true; then finishes the requests under way, and returns.
-pub async fn serve<H, F>(listener: TcpListener, bounds: Bounds, mut stop: watch::Receiver<bool>, handler: H)
+/// Who answers the requests of a listener. A function of whole requests is one.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Looks at a request before its body is read. The error is the answer; then nothing of the body is read.
+    ///
+    /// # Errors
+    /// When the body isn't worth reading.
+    fn admit(&self, _head: &Parts) -> Result<(), Box<Response<Body>>> {
+        Ok(())
+    }
+
+    /// Is told of an admitted request whose body was not taken: too large, too slow, cut off, or one too many.
+    fn unread(&self, _head: &Parts, _answer: StatusCode) {}
+
+    /// Answers a request.
+    fn handle(&self, request: WholeRequest) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl<H, F> Handler for H
 where
     H: Fn(WholeRequest) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    fn handle(&self, request: WholeRequest) -> impl Future<Output = Response<Body>> + Send {
+        self(request)
+    }
+}
+
+/// Serves a listener until `stop` turns true; then finishes the requests under way, and returns.
+pub async fn serve(listener: TcpListener, bounds: Bounds, mut stop: watch::Receiver<bool>, handler: impl Handler) {
     let open = Arc::new(Connections::default());
+    let room = Arc::new(Semaphore::new(bounds.bodies));
     let mut tasks = JoinSet::new();
     loop {
         while tasks.try_join_next().is_some() {}
@@ -89,33 +116,39 @@ where
             open.make_room();
         }
         let _ = stream.set_nodelay(true);
-        tasks.spawn(connection(stream, peer, bounds, open.clone(), stop.clone(), handler.clone()));
+        let intake = Intake { peer, bounds, room: room.clone(), handler: handler.clone() };
+        tasks.spawn(connection(stream, intake, open.clone(), stop.clone()));
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
 }
 
-async fn connection<H, F>(
-    stream: TcpStream,
+/// What turns the requests of a connection into whole ones.
+#[derive(Clone)]
+struct Intake<H> {
     peer: SocketAddr,
     bounds: Bounds,
+    room: Arc<Semaphore>,
+    handler: H,
+}
+
+async fn connection<H: Handler>(
+    stream: TcpStream,
+    intake: Intake<H>,
     open: Arc<Connections>,
     mut stop: watch::Receiver<bool>,
-    handler: H,
-) where
-    H: Fn(WholeRequest) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
+) {
+    let (peer, bounds) = (intake.peer, intake.bounds);
     let slot = Slot::new(open);
     let state = slot.state.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (state, handler) = (state.clone(), handler.clone());
+        let (state, intake) = (state.clone(), intake.clone());
         async move {
-            let whole = whole(request, peer, bounds).await;
+            let whole = intake.whole(request).await;
             state.busy();
             let response = match whole {
-                Ok(request) => handler(request).await,
-                Err(refusal) => refusal,
+                Ok((request, _room)) => intake.handler.handle(request).await,
+                Err(refusal) => *refusal,
             };
             state.waiting();
             Ok::<_, Infallible>(response)
@@ -140,47 +173,85 @@ async fn connection<H, F>(
     }
 }
 
-/// Collects the body, or says what is wrong with it. All answers are empty: Flux's recorder opens a new connection after
-/// every answer that has a body.
-async fn whole(request: Request<Incoming>, peer: SocketAddr, bounds: Bounds) -> Result<WholeRequest, Response<Body>> {
-    let (mut parts, body) = request.into_parts();
-    // The buffer for headers grows by reads, so it bounds them only roughly.
-    let sent: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if sent + parts.uri.path().len() > bounds.headers {
-        return Err(empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+impl<H: Handler> Intake<H> {
+    /// Collects the body, or says what is wrong with it. These answers are empty: Flux's recorder opens a new connection
+    /// after every answer that has a body. With the request comes the room that its body takes up.
+    async fn whole(&self, request: Request<Incoming>) -> Result<(WholeRequest, Room), Box<Response<Body>>> {
+        let (mut parts, body) = request.into_parts();
+        // The buffer for headers grows by reads, so it bounds them only roughly.
+        let sent: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if sent + parts.uri.path().len() > self.bounds.headers {
+            return Err(empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into());
+        }
+        self.handler.admit(&parts)?;
+        let refuse = |status| {
+            self.handler.unread(&parts, status);
+            Err(empty(status).into())
+        };
+        match tokio::time::timeout(self.bounds.body_timeout, self.collect(body)).await {
+            Ok(Ok((body, room))) => {
+                parts.extensions.insert(axum::extract::ConnectInfo(self.peer));
+                Ok((Request::from_parts(parts, body), room))
+            }
+            Ok(Err(status)) => refuse(status),
+            Err(_) => refuse(StatusCode::REQUEST_TIMEOUT),
+        }
     }
-    match tokio::time::timeout(bounds.body_timeout, collect(body, bounds.body)).await {
-        Ok(Ok(Some(body))) => {
-            parts.extensions.insert(axum::extract::ConnectInfo(peer));
-            Ok(Request::from_parts(parts, body))
+
+    /// Room is taken as the bytes come, so that who only announces them keeps none from others. Of a body that is too long
+    /// as much again is read and thrown away: most senders look for an answer only once they have sent everything, and
+    /// one whose connection breaks meanwhile takes that for an outage.
+    async fn collect(&self, mut body: Incoming) -> Result<(Bytes, Room), StatusCode> {
+        let (most, most_read) = (self.bounds.body, self.bounds.body.saturating_mul(2));
+        if body.size_hint().lower() > most_read as u64 {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
-        Ok(Ok(None)) => Err(empty(StatusCode::PAYLOAD_TOO_LARGE)),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, %peer, "body ended early");
-            Err(empty(StatusCode::BAD_REQUEST))
+        let mut room = Room { semaphore: self.room.clone(), taken: 0 };
+        let mut kept = BytesMut::new();
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            let data = match frame.map(|frame| frame.into_data()) {
+                Ok(Ok(data)) => data,
+                // Trailers.
+                Ok(Err(_)) => continue,
+                Err(error) => {
+                    tracing::debug!(%error, peer = %self.peer, "body ended early");
+                    return Err(StatusCode::BAD_REQUEST);
+                }
+            };
+            length += data.len();
+            match length {
+                _ if length <= most => {
+                    room.take(data.len())?;
+                    kept.extend_from_slice(&data);
+                }
+                _ if length <= most_read => kept = BytesMut::new(),
+                _ => break,
+            }
         }
-        Err(_) => Err(empty(StatusCode::REQUEST_TIMEOUT)),
+        if length > most { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok((kept.freeze(), room)) }
     }
 }
 
-/// The body, or `None` when it is longer than `most` bytes. As much again is read and thrown away: most senders look for an
-/// answer only once they have sent everything, and one whose connection breaks meanwhile takes that for an outage.
-async fn collect(mut body: Incoming, most: usize) -> Result<Option<Bytes>, hyper::Error> {
-    let mut kept = BytesMut::with_capacity(body.size_hint().lower().min(64 * 1024) as usize);
-    let mut length = 0;
-    if body.size_hint().lower() > most.saturating_mul(2) as u64 {
-        return Ok(None);
+/// The room that a body takes up, until this is dropped.
+struct Room {
+    semaphore: Arc<Semaphore>,
+    taken: usize,
+}
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> Result<(), StatusCode> {
+        let count = u32::try_from(bytes).map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+        self.semaphore.try_acquire_many(count).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?.forget();
+        self.taken += bytes;
+        Ok(())
     }
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        length += data.len();
-        match length {
-            _ if length <= most => kept.extend_from_slice(&data),
-            _ if length <= most.saturating_mul(2) => kept = BytesMut::new(),
-            _ => break,
-        }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.semaphore.add_permits(self.taken);
     }
-    Ok((length <= most).then(|| kept.freeze()))
 }
 
 /// Returns once the process is to stop.

@@ -61,6 +61,7 @@ impl Directories {
             *index = ObjectIndex::default();
             self.loaded.objects.iter().cloned().for_each(|object: IndexedObject| index.apply(object));
         });
+        configuration.set_synced();
         configuration.set_indexed();
         apply(configuration, store, &self.loaded.documents).await;
         tracing::info!(
@@ -113,7 +114,10 @@ pub async fn follow(
     let synced = Arc::new(Notify::new());
     let (index, told) = (configuration.clone(), synced.clone());
     let _objects = cluster.watch_objects(move |change| match change {
-        ObjectChange::Synced => told.notify_one(),
+        ObjectChange::Synced => {
+            index.set_synced();
+            told.notify_one();
+        }
         change => index.update_index(|index| apply_change(index, change)),
     });
     let _finalizers = cluster.release_finalizers();

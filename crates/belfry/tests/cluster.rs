@@ -15,6 +15,8 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 struct Server {
     process: Process,
     events: String,
+    receivers: String,
+    api: String,
     health: String,
     _data: tempfile::TempDir,
 }
@@ -22,17 +24,25 @@ struct Server {
 impl Server {
     async fn start(kubeconfig: &Path) -> Self {
         let address = || format!("127.0.0.1:{}", port::free().unwrap());
-        let [events, api, metrics, health] = [address(), address(), address(), address()];
+        let [events, receivers, api, metrics, health] = std::array::from_fn(|_| address());
         let data = tempfile::tempdir().unwrap();
         let process = program()
             .args(["serve", "--log-encoding", "console", "--log-level", "debug"])
             .args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--data", data.path().to_str().unwrap()])
             .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
+            .args(["--receiverAddr", &receivers])
             .args(["--enable-leader-election", "--concurrent=10"])
             .env("RUNTIME_NAMESPACE", "flux-system")
             .spawn()
             .unwrap();
-        Self { process, events: format!("http://{events}/"), health: format!("http://{health}/readyz"), _data: data }
+        Self {
+            process,
+            events: format!("http://{events}/"),
+            receivers: format!("http://{receivers}"),
+            api: format!("http://{api}"),
+            health: format!("http://{health}/readyz"),
+            _data: data,
+        }
     }
 
     async fn ready(&mut self) {

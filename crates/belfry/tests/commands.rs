@@ -134,7 +134,19 @@ async fn flags_say_what_is_wrong_with_them() {
             "--events-addr: can't listen on nonsense",
         ),
         (
-            &["serve", "--config", path, "--data", path, "--events-addr", "127.0.0.1:0", "--api-addr", "0.0.0.0:0"],
+            &[
+                "serve",
+                "--config",
+                path,
+                "--data",
+                path,
+                "--events-addr",
+                "127.0.0.1:0",
+                "--receiverAddr",
+                "127.0.0.1:0",
+                "--api-addr",
+                "0.0.0.0:0",
+            ],
             "--api-token-file",
         ),
     ] {

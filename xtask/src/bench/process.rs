@@ -51,7 +51,7 @@ impl Server {
         command.arg("serve").arg("--config").arg(config).arg("--data").arg(data);
         // A store of a million events must not begin to prune.
         command.args(["--retention-bytes", "68719476736"]);
-        for port in ["--events-addr", "--api-addr", "--metrics-addr", "--health-addr"] {
+        for port in ["--events-addr", "--receiverAddr", "--api-addr", "--metrics-addr", "--health-addr"] {
             command.args([port, "127.0.0.1:0"]);
         }
         Self::start(command)

@@ -186,13 +186,12 @@ impl Snapshot {
         self.receivers.values()
     }
 
-    /// Every object in force as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
+    /// Every object as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
     /// without an API server. Secrets are not part of a configuration; they are only named in it.
     pub fn bodies(&self) -> Vec<(ConfigKey, Value)> {
         let providers = self.providers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
-        let receivers = self.receivers().filter(|rule| rule.flaw.is_none());
-        let receivers = receivers.map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
+        let receivers = self.receivers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let statuses = self.commit_statuses().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let mut bodies: Vec<_> = providers.chain(alerts).chain(statuses).chain(receivers).collect();
         bodies.sort_by(|a, b| a.0.cmp(&b.0));

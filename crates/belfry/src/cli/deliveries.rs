@@ -44,8 +44,10 @@ pub struct List {
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
+    /// For people.
     Table,
+    /// For programs.
     Json,
 }
 
@@ -104,27 +106,22 @@ impl List {
 }
 
 fn row(delivery: &Value) -> [String; 9] {
-    let text = |key: &str| match delivery.get(key) {
+    ["id", "created", "state", "provider", "object", "reason", "attempts", "nextAttempt", "detail"]
+        .map(|key| text(delivery, key))
+}
+
+/// A field on one short line.
+pub(super) fn text(of: &Value, key: &str) -> String {
+    let text = match of.get(key) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => String::new(),
         Some(other) => other.to_string(),
     };
-    let detail: String = text("detail").chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
-    [
-        text("id"),
-        text("created"),
-        text("state"),
-        text("provider"),
-        text("object"),
-        text("reason"),
-        text("attempts"),
-        text("nextAttempt"),
-        detail,
-    ]
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect()
 }
 
 /// Columns as wide as they need to be, the last one as it is.
-fn print_table<const N: usize>(
+pub(super) fn print_table<const N: usize>(
     out: &mut impl std::io::Write,
     header: [String; N],
     rows: impl Iterator<Item = [String; N]>,

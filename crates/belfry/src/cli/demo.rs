@@ -138,8 +138,8 @@ impl Demo {
 }
 
 async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
-    let settings = |port: [u16; 4]| Settings {
-        source: Source::Directories(vec![config.to_owned()]),
+    let settings = |port: [u16; 5]| Settings {
+        source: Source::Directories { paths: vec![config.to_owned()], cluster: None },
         data: data.to_owned(),
         cluster_name: String::new(),
         runtime_namespace: "flux-system".into(),
@@ -148,6 +148,7 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
             api: format!("127.0.0.1:{}", port[1]),
             metrics: format!("127.0.0.1:{}", port[2]),
             health: format!("127.0.0.1:{}", port[3]),
+            receivers: format!("127.0.0.1:{}", port[4]),
         },
         api_token: None,
         repeat_interval: Duration::from_secs(300),
@@ -157,9 +158,9 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
         workload_identity: false,
     };
     // The usual ports, or any that are free: a demo should not fail for another server's sake.
-    match Server::start(settings([9090, 9393, 8080, 9440])).await {
+    match Server::start(settings([9090, 9393, 8080, 9440, 9292])).await {
         Ok(server) => Ok(server),
-        Err(_) => Server::start(settings([0; 4])).await,
+        Err(_) => Server::start(settings([0; 5])).await,
     }
 }
 

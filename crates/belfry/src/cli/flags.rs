@@ -14,7 +14,7 @@ pub struct ServeFlags {
     /// Directory of manifests to run from, instead of a cluster; may be given more than once
     #[arg(long, value_name = "DIR")]
     config: Vec<PathBuf>,
-    /// Kubeconfig of the cluster to run from (default: $KUBECONFIG, then the pod's own ServiceAccount, then ~/.kube/config)
+    /// Kubeconfig of the cluster to run from (default: $KUBECONFIG, then the pod's own ServiceAccount, then ~/.kube/config); with --config: of the cluster whose objects Receivers reconcile
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig
@@ -29,6 +29,9 @@ pub struct ServeFlags {
     /// Address of the events port [default: :9090; with --config: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR")]
     events_addr: Option<String>,
+    /// Address of the receivers' port, which takes webhooks [default: :9292; with --config: 127.0.0.1:9292]
+    #[arg(long = "receiverAddr", alias = "receiver-addr", value_name = "ADDR")]
+    receiver_addr: Option<String>,
     /// Address of the API [default: :9393; with --config: 127.0.0.1:9393]
     #[arg(long, value_name = "ADDR")]
     api_addr: Option<String>,
@@ -50,7 +53,7 @@ pub struct ServeFlags {
     /// Bytes of the store beyond which the oldest events go, if nothing undelivered needs them
     #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
     retention_bytes: u64,
-    /// Don't let Alerts select objects of other namespaces
+    /// Don't let Alerts and Receivers select objects of other namespaces
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     no_cross_namespace_refs: bool,
     /// Watch all namespaces; false: only the one in $RUNTIME_NAMESPACE
@@ -77,8 +80,6 @@ pub struct ServeFlags {
 /// Flags of the peer that say nothing here: accepted, so that its arguments can stay, and named in the log.
 #[derive(Debug, Args)]
 struct Unused {
-    #[arg(long = "receiverAddr", hide = true)]
-    receiver_addr: Option<String>,
     #[arg(long, hide = true)]
     concurrent: Option<u32>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -111,23 +112,22 @@ impl Unused {
     /// The flags that were given, each with the reason why it changes nothing.
     fn given(&self) -> Vec<(&'static str, &'static str)> {
         const SINGLE: &str = "the store has one writer, so there is nothing to elect: one process serves at a time";
-        const RECEIVERS: &str = "this version has no receivers";
+        const RETRIES: &str = "Secrets are read anew every 30 s, and at once when a Receiver changes";
         let table = [
-            ("--receiverAddr", self.receiver_addr.is_some(), RECEIVERS),
             ("--concurrent", self.concurrent.is_some(), "objects are compiled together, not by workers"),
             (
                 "--export-http-path-metrics",
                 self.export_http_path_metrics.is_some(),
                 "paths are the client's to choose and never become labels",
             ),
-            ("--watch-configs-label-selector", self.watch_configs_label_selector.is_some(), RECEIVERS),
+            ("--watch-configs-label-selector", self.watch_configs_label_selector.is_some(), RETRIES),
             ("--enable-leader-election", self.enable_leader_election.is_some(), SINGLE),
             ("--leader-election-release-on-cancel", self.leader_election_release_on_cancel.is_some(), SINGLE),
             ("--leader-election-lease-duration", self.leader_election_lease_duration.is_some(), SINGLE),
             ("--leader-election-renew-deadline", self.leader_election_renew_deadline.is_some(), SINGLE),
             ("--leader-election-retry-period", self.leader_election_retry_period.is_some(), SINGLE),
-            ("--min-retry-delay", self.min_retry_delay.is_some(), RECEIVERS),
-            ("--max-retry-delay", self.max_retry_delay.is_some(), RECEIVERS),
+            ("--min-retry-delay", self.min_retry_delay.is_some(), RETRIES),
+            ("--max-retry-delay", self.max_retry_delay.is_some(), RETRIES),
             ("--token-cache-max-size", self.token_cache_max_size.is_some(), "no provider of this version has tokens"),
             (
                 "--token-cache-max-duration",
@@ -184,7 +184,7 @@ impl Logging {
     pub fn start(&self) {
         let level = format!("{:?}", self.log_level).to_lowercase();
         // The libraries below speak only when something is wrong with them.
-        let ours = ["belfry", "belfry_store", "belfry_cluster", "belfry_http", "belfry_notify"];
+        let ours = ["belfry", "belfry_store", "belfry_cluster", "belfry_http", "belfry_notify", "belfry_receive"];
         let ours = ours.into_iter().map(|target| format!("{target}={level}"));
         let quiet = belfry_cluster::LIBRARY_LOG_TARGETS.into_iter().map(|target| format!("{target}=off"));
         let directives: Vec<String> = std::iter::once("warn".to_owned()).chain(ours).chain(quiet).collect();
@@ -252,16 +252,19 @@ impl ServeFlags {
 
     fn settings(self) -> anyhow::Result<Settings> {
         let standalone = !self.config.is_empty();
+        // Only a kubeconfig that is given: a directory must not reach into whatever cluster a shell happens to point at.
+        let named = self.kubeconfig.is_some() || self.context.is_some();
+        let cluster = belfry_cluster::Settings {
+            kubeconfig: self.kubeconfig,
+            context: self.context,
+            qps: self.kube_api_qps,
+            burst: self.kube_api_burst,
+            watch_namespace: (!self.watch_all_namespaces).then(|| self.runtime_namespace.clone()),
+        };
         let source = if standalone {
-            Source::Directories(self.config)
+            Source::Directories { paths: self.config, cluster: named.then_some(cluster) }
         } else {
-            Source::Cluster(belfry_cluster::Settings {
-                kubeconfig: self.kubeconfig,
-                context: self.context,
-                qps: self.kube_api_qps,
-                burst: self.kube_api_burst,
-                watch_namespace: (!self.watch_all_namespaces).then(|| self.runtime_namespace.clone()),
-            })
+            Source::Cluster(cluster)
         };
         let address = |given: Option<String>, port: u16| match given {
             Some(address) => address,
@@ -287,6 +290,7 @@ impl ServeFlags {
             runtime_namespace: self.runtime_namespace,
             addresses: Addresses {
                 events: address(self.events_addr, 9090),
+                receivers: address(self.receiver_addr, 9292),
                 api: address(self.api_addr, 9393),
                 metrics: address(self.metrics_addr, 8080),
                 health: address(self.health_addr, 9440),

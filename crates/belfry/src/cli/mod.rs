@@ -5,6 +5,7 @@ mod client;
 mod deliveries;
 mod demo;
 mod flags;
+mod receivers;
 mod replay;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
     Deliveries(deliveries::List),
     /// Deliver again what was delivered, superseded or given up
     Redeliver(deliveries::Redeliver),
+    /// List Receivers, their paths, and their last webhooks
+    Receivers(receivers::List),
     /// See it work: a server, recorded Flux events, and a destination that fails and recovers
     Demo(demo::Demo),
     /// Post recorded events to any address
@@ -49,6 +52,7 @@ impl Cli {
             Command::Crds => check::print_crds().map(|()| 0),
             Command::Deliveries(list) => list.run().await.map(|()| 0),
             Command::Redeliver(redeliver) => redeliver.run().await,
+            Command::Receivers(list) => list.run().await.map(|()| 0),
             Command::Demo(demo) => demo.run().await.map(|()| 0),
             Command::Replay(replay) => replay.run().await,
         }

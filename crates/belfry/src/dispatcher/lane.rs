@@ -13,14 +13,14 @@ use belfry_core::{
 };
 use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement, What};
 
-use super::{Destination, Shared};
+use super::{Destination, Shared, trigger};
 use crate::metrics::DeliveryLabels;
 
 /// How long a delivery waits whose Alert or Provider is suspended or gone; a change of the configuration ends it sooner.
 const HELD: Duration = Duration::from_secs(300);
 
 /// What came of one delivery.
-enum Step {
+pub(super) enum Step {
     /// It ended: go on with the next. What the lane remembers from now on comes with it, if that changed.
     Ended(RowResult, Option<Vec<u8>>),
     /// It must be tried again; the lane waits, unless the delivery steps aside.
@@ -87,11 +87,12 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
     if provider.is_some_and(|provider| provider.spec.suspend) {
         return Step::Held { step_aside: false };
     }
-    // Nothing here speaks to git hosts about rollouts, or to the cluster's API: they wait.
-    let What::Event { origin, change, body } = &row.what else {
-        return Step::Held { step_aside: false };
+    let told = match &row.what {
+        What::Event { origin, change, body } => Told { origin: *origin, change: *change, body },
+        What::Trigger { asked } => return trigger::step(shared, dest, row, *asked).await,
+        // Nothing here speaks to git hosts about rollouts: they wait.
+        What::Rollout { .. } => return Step::Held { step_aside: false },
     };
-    let told = Told { origin: *origin, change: *change, body };
     let Some(alert) = snapshot.alert(&row.route).filter(|alert| !alert.spec.suspend) else {
         return Step::Held { step_aside: true };
     };
@@ -112,14 +113,7 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
         shared.metrics.observe_latency(kind, now.since(row.cause.time()));
     }
     shared.record(dest, alert, row, &outcome, now).await;
-    let record = AttemptRecord {
-        n: row.attempts + 1,
-        at: start,
-        took: now.since(start),
-        status: failure(&outcome).and_then(|failure| failure.status),
-        outcome: kind_of(&outcome),
-        error: failure(&outcome).map(|failure| failure.error.clone()).unwrap_or_default(),
-    };
+    let record = record_of(row, start, now, &outcome);
     let decision = decide(head, limit, &dest.circuit(), &outcome, now, fastrand::f64());
     let result = |state| RowResult { delivery: row.id, attempt: Some(record), state };
     match decision {
@@ -136,6 +130,18 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
             shared.announce_failure(alert, row, &reason);
             Step::Ended(result(RowState::Dead(reason)), None)
         }
+    }
+}
+
+/// An attempt as it is kept.
+pub(super) fn record_of(row: &Row, start: Time, end: Time, outcome: &Outcome) -> AttemptRecord {
+    AttemptRecord {
+        n: row.attempts + 1,
+        at: start,
+        took: end.since(start),
+        status: failure(outcome).and_then(|failure| failure.status),
+        outcome: kind_of(outcome),
+        error: failure(outcome).map(|failure| failure.error.clone()).unwrap_or_default(),
     }
 }
 

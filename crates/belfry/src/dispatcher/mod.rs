@@ -3,6 +3,7 @@
 
 mod lane;
 mod notifiers;
+mod trigger;
 
 use std::{
     collections::{HashMap, VecDeque},

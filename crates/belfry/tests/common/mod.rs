@@ -17,6 +17,7 @@ pub struct Belfry {
     pub process: Process,
     pub folder: tempfile::TempDir,
     pub events: String,
+    pub receivers: String,
     pub api: String,
     pub metrics: String,
     pub health: String,
@@ -37,11 +38,12 @@ impl Belfry {
         std::fs::create_dir_all(&config).unwrap();
         std::fs::write(config.join("manifests.yaml"), manifests).unwrap();
         let address = || format!("127.0.0.1:{}", port::free().unwrap());
-        let [events, api, metrics, health] = [address(), address(), address(), address()];
+        let [events, receivers, api, metrics, health] = std::array::from_fn(|_| address());
         let process = program()
             .args(["serve", "--log-encoding", "console", "--log-level", "debug"])
             .args(["--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()])
             .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
+            .args(["--receiverAddr", &receivers])
             .args(flags)
             .spawn()
             .unwrap();
@@ -49,6 +51,7 @@ impl Belfry {
             process,
             folder,
             events: format!("http://{events}/"),
+            receivers: format!("http://{receivers}"),
             api: format!("http://{api}"),
             metrics: format!("http://{metrics}/metrics"),
             health: format!("http://{health}"),

@@ -157,6 +157,31 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_type_in_its_place() {
+        let text = include_str!("../../../docs/providers.md");
+        let (spoken, waiting) = text.split_once("## Waiting list").unwrap();
+        let rows = |text: &str| -> Vec<String> {
+            let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+            cells.map(|(type_, _)| type_.to_owned()).collect()
+        };
+        let mut documented = rows(spoken);
+        documented.sort();
+        assert_eq!(documented, SUPPORTED.iter().map(|entry| entry.type_).collect::<Vec<_>>());
+        let mut missing: Vec<&str> = FLUX_TYPES.into_iter().filter(|type_| !is_supported(type_)).collect();
+        let mut waiting = rows(waiting);
+        missing.sort_unstable();
+        waiting.sort();
+        assert_eq!(waiting, missing);
+        // Each under the heading of its age.
+        for section in spoken.split("\n## ").skip(1) {
+            let limits: Vec<AgeLimit> = rows(section).iter().map(|type_| age_limit(type_)).collect();
+            let hours = limits[0].duration().as_secs() / 3600;
+            assert!(limits.iter().all(|limit| *limit == limits[0]), "{section}");
+            assert!(section.contains(&format!("Age: {hours} h.")), "{section}");
+        }
+    }
+
+    #[test]
     fn unsupported_types_are_told_from_unknown_ones() {
         assert_eq!(entry("nats").err().unwrap().reason, Reason::UnsupportedType);
         assert_eq!(entry("foo").err().unwrap().reason, Reason::UnknownType);

@@ -137,6 +137,8 @@ mod tests {
                 prop_assert_eq!(one == other, fit(&one, host) == fit(&other, host));
                 let fitted = fit(&one, host).into_owned();
                 prop_assert!(fitted == one || fit(&fitted, host) != fitted);
+                // Nothing is left that a host would cut off or change.
+                prop_assert_eq!(one_line(&fitted), fitted);
             }
         }
     }

@@ -136,8 +136,12 @@ impl Site {
             return Ok(Self { host, server: address, repository: None });
         }
         host.open(&address).map_err(|what| bad(resolved, what))?;
-        let server = Address { path: String::new(), ..address.clone() };
-        Ok(Self { host, server, repository: Some(Repository { host, address }) })
+        let site = Self { host, server: Address { path: String::new(), ..address.clone() }, repository: None };
+        let named = Parts { ssh, address };
+        // However it is written, it is one repository.
+        let path = (host == Host::AzureDevOps).then(|| site.azure(&named).ok()).flatten();
+        let address = Address { path: path.unwrap_or(named.address.path), ..site.server.clone() };
+        Ok(Self { repository: Some(Repository { host, address }), ..site })
     }
 
     /// The repository of a source at this site.

@@ -115,6 +115,38 @@ fn superseded_is_shown_as_told() {
     assert_eq!(words(Some(SupersededAs::Pending)), "pending pending pending INPROGRESS INPROGRESS pending");
 }
 
+/// The tables in the documentation are those of the code.
+#[test]
+fn the_documentation_has_the_words_and_the_limits() {
+    let text = include_str!("../../../../docs/commit-status.md");
+    let row = |name: &str| -> Vec<&str> {
+        let line = text.lines().find(|line| line.starts_with(&format!("| {name} |"))).unwrap();
+        line.trim_matches('|').split('|').skip(1).map(str::trim).collect()
+    };
+    let order = [Host::GitHub, Host::GitLab, Host::Gitea, Host::Bitbucket, Host::BitbucketServer, Host::AzureDevOps];
+    for (name, state) in [
+        ("pending", CommitState::Pending),
+        ("success", CommitState::Success),
+        ("failure", CommitState::Failure),
+        ("superseded", CommitState::Superseded { by: None }),
+    ] {
+        for (host, cell) in order.into_iter().zip(row(name)) {
+            let (notifier, status) = open(host, state.clone());
+            let word = body(&notifier, &status)["state"].as_str().unwrap().to_owned();
+            assert!(cell.starts_with(&format!("`{word}`")), "{host:?} {name}: {cell}, and it is {word}");
+        }
+    }
+    let number = |cell: &str| -> usize {
+        let digits: String =
+            cell.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+        digits.parse().unwrap()
+    };
+    let limits = |name: &str| row(name).into_iter().map(number).collect::<Vec<_>>();
+    assert_eq!(limits("context"), order.map(|host| host.limits().context));
+    assert_eq!(limits("description"), order.map(|host| host.limits().description));
+    assert_eq!(limits("link"), order.map(|host| host.limits().link));
+}
+
 #[test]
 fn limits_hold_and_what_matters_stays() {
     for host in Host::ALL {

@@ -189,6 +189,9 @@ fn the_providers_own_repository_is_the_only_one() {
     assert_eq!(own.as_deref(), Ok("https://github.com foo/bar"));
     let artifact = at("gitlab", "https://git.example/a/b.git", "oci://registry.example/app");
     assert_eq!(artifact.as_deref(), Ok("https://git.example a/b"));
+    for address in ["git@ssh.dev.azure.com:v3/org/r/r", "https://dev.azure.com/org/_git/r"] {
+        assert_eq!(at("azuredevops", address, "").as_deref(), Ok("https://dev.azure.com org/r/_git/r"), "{address}");
+    }
     let server = at("bitbucketserver", "https://bb.example/scm/foo-scm/r.git", "");
     assert_eq!(server.as_deref(), Ok("https://bb.example scm/foo-scm/r"));
 }

@@ -1,6 +1,8 @@
 //! The bounds of expressions. Who writes one, or sends what it looks at, must not be able to hold a thread or the
 //! memory of a process that serves others.
 
+/// Bytes of the id of a commit status; hosts take far fewer.
+pub const COMMIT_STATUS_ID: usize = 4096;
 /// Bytes of an expression.
 pub const EXPRESSION: usize = 16 * 1024;
 /// Parentheses, brackets and branches inside one another.

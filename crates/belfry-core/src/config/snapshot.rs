@@ -10,7 +10,9 @@ use belfry_api::{AlertSpec, Event, Metadata, ProviderSpec};
 use serde_json::{Value, json};
 
 use super::sources::Sources;
-use crate::{ConfigKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes};
+use crate::{
+    ConfigKey, announcement::Announcement, cel, go_json::Wire, index::ObjectIndex, plan::RouteRef, regexes::Regexes,
+};
 
 /// Every Provider and Alert that is in force, indexed for matching. The default is empty.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +38,24 @@ pub struct ProviderRule {
     pub spec: Arc<ProviderSpec>,
     /// Time for one attempt.
     pub timeout: Duration,
+    /// `spec.commitStatusExpr`, unless it is empty.
+    pub commit_status: Option<cel::Program>,
+}
+
+impl ProviderRule {
+    /// What `spec.commitStatusExpr` gives for an event whose metadata are combined already; `None` without one, and for
+    /// an event that tells no commit anything: the peer drops those before it evaluates.
+    ///
+    /// # Errors
+    /// When the expression fails on the event, or gives nothing that can be an id.
+    pub fn commit_status_id(&self, event: &Event, alert: &AlertRule) -> Result<Option<String>, cel::NoCommitStatusId> {
+        let said = |key: &str| event.metadata.get(key).map(String::as_str).unwrap_or_default();
+        let is_told = !said("commit").is_empty() || said("commit_status") == "update" || event.severity == "error";
+        let Some(program) = self.commit_status.as_ref().filter(|_| is_told) else { return Ok(None) };
+        let alert = manifest(&alert.key, &alert.metadata, json!(alert.spec));
+        let provider = manifest(&self.key, &self.metadata, json!(self.spec));
+        cel::commit_status_id(program, &json!(Wire(event)), &alert, &provider).map(Some)
+    }
 }
 
 /// An Alert in force.
@@ -138,6 +158,7 @@ impl Snapshot {
     /// Every object as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
     /// without an API server. Secrets are not part of a configuration; they are only named in it.
     pub fn bodies(&self) -> Vec<(ConfigKey, Value)> {
+        let body = |key: &ConfigKey, metadata, spec| (key.clone(), manifest(key, metadata, spec));
         let providers = self.providers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let mut bodies: Vec<_> = providers.chain(alerts).collect();
@@ -189,12 +210,11 @@ fn note(rule: &AlertRule, reason: &'static str, message: String) -> Announcement
     }
 }
 
-fn body(key: &ConfigKey, metadata: &Metadata, spec: Value) -> (ConfigKey, Value) {
-    let manifest = json!({
+fn manifest(key: &ConfigKey, metadata: &Metadata, spec: Value) -> Value {
+    json!({
         "apiVersion": format!("{}/{}", belfry_api::GROUP, belfry_api::STORAGE_VERSION),
         "kind": key.kind.as_str(),
         "metadata": metadata,
         "spec": spec,
-    });
-    (key.clone(), manifest)
+    })
 }

@@ -111,6 +111,10 @@ fn the_id_of_a_commit_status_is_a_text_and_not_empty() {
         ("provider.metadata.uid.split('-').first().value() + '/' + alert.metadata.name", "0c9c2e41/al"),
         ("string(event.metadata.env)", "commit status cannot be empty"),
         ("event.reason + '/'", "1:6: no such key: reason"),
+        (
+            "'a'.replace('', '%.99f'.format([1.0])).replace('', '%.99f'.format([1.0]))",
+            "the commit status has 20807 bytes, which no Git host takes",
+        ),
     ] {
         let found = id(expression, event()).unwrap_or_else(|error| error.to_string());
         assert_eq!(found, expected, "{expression}");

@@ -4,9 +4,10 @@
 use super::{
     BadExpression,
     ast::{Call, Element, Entry, Kind, Macro, MacroKind, Node},
+    eval::explain,
     fault::Meter,
     functions::{self, Function, Run, format},
-    regex,
+    limits, regex,
     suggest::nearest,
     types::{Bindings, Ty},
     value::Value,
@@ -24,6 +25,8 @@ pub(super) fn check(source: &str, root: &mut Node, variables: &[(&str, Ty)]) -> 
         scope,
         literals: Vec::new(),
         in_format: 0,
+        last_list: Vec::new(),
+        patterns: 0,
     };
     let result = checker.check(root)?;
     checker.homogeneous()?;
@@ -40,6 +43,10 @@ struct Checker<'s> {
     literals: Vec<Vec<(u32, Ty)>>,
     /// Calls of `format` around, whose lists may mix types.
     in_format: usize,
+    /// The items of the literal list that was checked last.
+    last_list: Vec<(u32, Ty)>,
+    /// Literal patterns so far.
+    patterns: usize,
 }
 
 impl Checker<'_> {
@@ -179,6 +186,7 @@ impl Checker<'_> {
             joined = Some(self.join(joined, &ty));
             items.push((element.value.at, ty));
         }
+        self.last_list.clone_from(&items);
         self.remember(items);
         Ok(Ty::list(joined.unwrap_or_else(|| self.bindings.free())))
     }
@@ -302,13 +310,19 @@ impl Checker<'_> {
     }
 
     /// What can be found out about a call whose arguments are literals.
-    fn literal_arguments(&self, function: &Function, call: &mut Call) -> Checked<Option<Value>> {
+    fn literal_arguments(&mut self, function: &Function, call: &mut Call) -> Checked<Option<Value>> {
         match (&function.run, call.args.as_slice()) {
             (Run::Conversion(run), [Node { at, kind: Kind::Literal(value), .. }]) => {
-                let value = run(&mut Meter::new(), std::slice::from_ref(value));
+                let args = std::slice::from_ref(value);
+                let value = run(&mut Meter::new(), args).map_err(|fault| explain(fault, function, args));
                 return value.map(Some).map_err(|fault| self.bad(*at, fault.message));
             }
             (Run::Matches, [_, Node { at, kind: Kind::Literal(Value::String(pattern)), .. }]) => {
+                self.patterns += 1;
+                if self.patterns > limits::PATTERNS {
+                    let message = format!("more than {} regular expressions", limits::PATTERNS);
+                    return Err(self.bad(*at, message));
+                }
                 let compiled = regex::compile(pattern);
                 call.pattern =
                     Some(compiled.map_err(|reason| self.bad(*at, format!("bad regular expression: {reason}")))?);
@@ -317,20 +331,33 @@ impl Checker<'_> {
                 if function.name == "format" =>
             {
                 let pieces = format::pieces(text).map_err(|reason| self.bad(*at, format!("bad format: {reason}")))?;
-                let clauses = pieces.iter().filter(|piece| matches!(piece, format::Piece::Clause { .. })).count();
                 if let Kind::List(elements) = &list.kind
-                    && elements.len() != clauses
                     && !elements.iter().any(|element| element.optional)
                 {
-                    let given = elements.len();
-                    return Err(
-                        self.bad(list.at, format!("the format has {clauses} clauses, and {given} values are given"))
-                    );
+                    self.format_values(list.at, &pieces)?;
                 }
             }
             _ => {}
         }
         Ok(None)
+    }
+
+    /// Whether a literal list, the one checked last, holds what the clauses of a literal format take.
+    fn format_values(&self, at: u32, pieces: &[format::Piece<'_>]) -> Checked<()> {
+        let clauses: Vec<char> = pieces.iter().filter_map(format::Piece::letter).collect();
+        if clauses.len() != self.last_list.len() {
+            let (wanted, given) = (clauses.len(), self.last_list.len());
+            let message =
+                format!("wrong number of arguments supplied to string.format (expected {wanted}, got {given})");
+            return Err(self.bad(at, message));
+        }
+        for (letter, (at, ty)) in clauses.into_iter().zip(&self.last_list) {
+            let ty = self.settled(*at, ty)?;
+            if !format::takes(letter, &ty) {
+                return Err(self.bad(*at, format::refusal(letter, &ty.to_string())));
+            }
+        }
+        Ok(())
     }
 
     fn fold(&mut self, folded: &mut Macro) -> Checked {
@@ -341,6 +368,8 @@ impl Checker<'_> {
             Ty::Optional(inner) if optional => (**inner).clone(),
             Ty::List(element) if !optional => (**element).clone(),
             Ty::Map(pair) if !optional => pair.0.clone(),
+            // What value() makes of it, whose first use decides.
+            Ty::Dyn | Ty::Null if optional => self.bindings.free(),
             Ty::Dyn => Ty::Dyn,
             Ty::Free(_) => {
                 self.bindings.agree([(&Ty::Dyn, &range)]);
@@ -380,11 +409,10 @@ impl Checker<'_> {
             MacroKind::OptFlatMap => {
                 let at = folded.body.at;
                 let body = self.check(&mut folded.body)?;
-                let wanted = Ty::optional(self.bindings.free());
-                if self.bindings.agree([(&body, &wanted)]) {
-                    return Ok(if body == Ty::Dyn { Ty::Dyn } else { body });
-                }
-                Err(self.bad(at, format!("expected an optional but found '{body}'")))
+                // The macro stands for `range.hasValue() ? body : optional.none()`.
+                let none = Ty::optional(self.bindings.free());
+                let expanded = self.operator(at, "_?_:_", &[Ty::Bool, body.clone(), none]);
+                expanded.map_err(|_| self.bad(at, format!("expected an optional but found '{body}'")))
             }
         }
     }

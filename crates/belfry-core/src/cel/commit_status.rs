@@ -1,6 +1,6 @@
 //! The id of a commit status from a Provider's `commitStatusExpr`.
 
-use super::{BadExpression, EvalError, Program, Type, Value, compile};
+use super::{BadExpression, EvalError, Program, Type, Value, compile, limits};
 
 /// Why there is no id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +11,9 @@ pub enum NoCommitStatusId {
     /// No git host takes an empty one.
     #[error("commit status cannot be empty")]
     Empty,
+    /// Nor one that is as long as this, in bytes.
+    #[error("the commit status has {0} bytes, which no Git host takes")]
+    TooLong(usize),
 }
 
 /// Compiles a `commitStatusExpr`.
@@ -25,7 +28,7 @@ pub fn compile_commit_status(expression: &str) -> Result<Program, BadExpression>
 /// The id for an event, with its metadata combined already; all three as JSON.
 ///
 /// # Errors
-/// When the evaluation fails, or the id is empty.
+/// When the evaluation fails, or the id is empty or endless.
 pub fn commit_status_id(
     program: &Program,
     event: &serde_json::Value,
@@ -34,5 +37,9 @@ pub fn commit_status_id(
 ) -> Result<String, NoCommitStatusId> {
     let variables = [("event", event), ("alert", alert), ("provider", provider)];
     let id = program.evaluate_string(&variables.map(|(name, json)| (name, Value::typed(json))))?;
-    if id.is_empty() { Err(NoCommitStatusId::Empty) } else { Ok(id) }
+    match id.len() {
+        0 => Err(NoCommitStatusId::Empty),
+        1..=limits::COMMIT_STATUS_ID => Ok(id),
+        bytes => Err(NoCommitStatusId::TooLong(bytes)),
+    }
 }

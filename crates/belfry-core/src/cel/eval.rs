@@ -41,7 +41,7 @@ impl Evaluation {
             }
             Kind::Has { operand, field } => {
                 let operand = self.eval(operand)?;
-                has(&operand, field).map(Value::Bool)
+                has(&mut self.meter, &operand, field).map(Value::Bool)
             }
             Kind::Index { operand, index, optional } => {
                 let operand = self.eval(operand)?;
@@ -73,9 +73,9 @@ impl Evaluation {
 
     fn access(&mut self, operand: &Value, key: &Value, optional: bool) -> Outcome {
         match operand {
-            Value::Optional(_) => get(operand, key),
-            _ if optional => Ok(find(operand, key)?.map_or(Value::Optional(None), Value::some)),
-            _ => get(operand, key),
+            Value::Optional(_) => get(&mut self.meter, operand, key),
+            _ if optional => Ok(find(&mut self.meter, operand, key)?.map_or(Value::Optional(None), Value::some)),
+            _ => get(&mut self.meter, operand, key),
         }
     }
 
@@ -98,6 +98,7 @@ impl Evaluation {
         for entry in entries {
             let key = self.eval(&entry.key)?;
             let key = Key::of(&key).ok_or_else(|| Fault::new(format!("a {} can't be a key", key.type_name())))?;
+            self.meter.look_up(&key, entries.len())?;
             match self.eval(&entry.value)? {
                 Value::Optional(value) if entry.optional => out.extend(value.map(|value| (key, (*value).clone()))),
                 value if entry.optional => return Err(not_optional(&value)),
@@ -166,15 +167,9 @@ impl Evaluation {
         match self.eval(target)? {
             value @ Value::Optional(Some(_)) if function.name == "or" => Ok(value),
             Value::Optional(Some(value)) => Ok((*value).clone()),
-            Value::Optional(None) => {
-                let value = self.eval(other)?;
-                match value {
-                    Value::Optional(_) => Ok(value),
-                    value if function.name == "or" => Err(not_optional(&value)),
-                    value => Ok(value),
-                }
-            }
-            value => Err(explain(Fault::no_overload(), function, &[value])),
+            Value::Optional(None) => self.eval(other),
+            // A value of unknown type that is none of the optional ones, as the peer has it.
+            value => Ok(value),
         }
     }
 
@@ -285,10 +280,10 @@ impl Evaluation {
     }
 }
 
-fn has(operand: &Value, field: &Key) -> Outcome<bool> {
+fn has(meter: &mut Meter, operand: &Value, field: &Key) -> Outcome<bool> {
     match operand {
-        Value::Optional(inner) => inner.as_deref().map_or(Ok(false), |inner| has(inner, field)),
-        _ => Ok(find(operand, &field.value())?.is_some()),
+        Value::Optional(inner) => inner.as_deref().map_or(Ok(false), |inner| has(meter, inner, field)),
+        _ => Ok(find(meter, operand, &field.value())?.is_some()),
     }
 }
 
@@ -301,7 +296,7 @@ fn not_optional(value: &Value) -> Box<Fault> {
 }
 
 /// Names the function and the types of its arguments, when no variant takes them.
-fn explain(mut fault: Box<Fault>, function: &Function, args: &[Value]) -> Box<Fault> {
+pub(super) fn explain(mut fault: Box<Fault>, function: &Function, args: &[Value]) -> Box<Fault> {
     if fault.no_overload {
         let types: Vec<_> = args.iter().map(Value::type_name).collect();
         fault.message = format!("no such overload: {}({})", function.name, types.join(", "));

@@ -35,8 +35,12 @@ impl Fault {
         Box::new(Self { cut_off: true, ..*Self::new(message) })
     }
 
+    /// Quotes no more than the beginning: loops may absorb such faults by the thousand.
     pub fn no_such_key(key: &Key) -> Box<Self> {
-        Self::new(format!("no such key: {key}"))
+        match key {
+            Key::String(name) => Self::new(format!("no such key: {}", quoted(name))),
+            key => Self::new(format!("no such key: {key}")),
+        }
     }
 
     /// The same with its place, unless it has one.
@@ -44,6 +48,11 @@ impl Fault {
         self.at.get_or_insert(at);
         self
     }
+}
+
+/// The beginning of a text, as far as a message repeats it.
+pub(super) fn quoted(text: &str) -> &str {
+    text.char_indices().nth(limits::QUOTED).map_or(text, |(end, _)| &text[..end])
 }
 
 /// What is left of an evaluation's budget. Every node takes a step, every function what it does in proportion to its
@@ -72,6 +81,16 @@ impl Meter {
     /// Pays for looking at so many bytes.
     pub fn read(&mut self, bytes: usize) -> Outcome<()> {
         self.spend(bytes as u64 / limits::BYTES_PER_STEP)
+    }
+
+    /// Pays for looking a key up in a map, which compares it with as many as its tree is deep.
+    pub fn look_up(&mut self, key: &Key, entries: usize) -> Outcome<()> {
+        match key {
+            Key::String(name) => {
+                self.read(name.len().saturating_mul(1 + entries.checked_ilog2().unwrap_or(0) as usize))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Pays for creating so many bytes.

@@ -203,6 +203,13 @@ impl Program {
     }
 }
 
+impl PartialEq for Program {
+    /// Whether they were written alike.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.source == other.0.source && self.0.variables == other.0.variables
+    }
+}
+
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Program").field(&self.0.source).finish()

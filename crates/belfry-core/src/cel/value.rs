@@ -2,6 +2,8 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
+use jiff::{SignedDuration, civil::DateTime};
+
 use super::{
     fault::{Fault, Meter, Outcome},
     functions::format,
@@ -42,11 +44,37 @@ pub enum Value {
 /// A point in time, with the offset that it was written with.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// The point in time.
-    pub at: jiff::Timestamp,
+    /// The point in time, as a clock in UTC shows it: a `Timestamp` ends a day before the year 9999 does.
+    pub at: DateTime,
     /// Seconds east of Greenwich.
     pub offset: i32,
 }
+
+impl Moment {
+    /// What Go takes for no time at all.
+    pub(super) const YEAR_ONE: DateTime = DateTime::constant(1, 1, 1, 0, 0, 0, 0);
+    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+    /// The point so many nanoseconds after 1970 began, if it lies in the years 1 to 9999.
+    pub(super) fn new(nanos: i128, offset: i32) -> Option<Self> {
+        let seconds = i64::try_from(nanos.div_euclid(SECOND)).ok()?;
+        let since = SignedDuration::new(seconds, i32::try_from(nanos.rem_euclid(SECOND)).ok()?);
+        let at = Self::EPOCH.checked_add(since).ok().filter(|at| *at >= Self::YEAR_ONE)?;
+        Some(Self { at, offset })
+    }
+
+    /// Nanoseconds since 1970 began.
+    pub(super) fn nanos(&self) -> i128 {
+        self.at.duration_since(Self::EPOCH).as_nanos()
+    }
+
+    /// What a clock shows so many seconds east of Greenwich.
+    pub(super) fn local(&self, offset: i32) -> Option<DateTime> {
+        self.at.checked_add(SignedDuration::from_secs(i64::from(offset))).ok()
+    }
+}
+
+const SECOND: i128 = 1_000_000_000;
 
 /// What a map can be asked for.
 #[derive(Clone, Debug)]
@@ -205,6 +233,7 @@ impl Value {
                     return Ok(false);
                 }
                 for ((a_key, a), (b_key, b)) in a.iter().zip(b.iter()) {
+                    meter.look_up(a_key, 1)?;
                     if a_key != b_key || !a.equals(b, meter)? {
                         return Ok(false);
                     }

@@ -16,12 +16,14 @@ use super::{
     snapshot::Rules, sources, validate,
 };
 use crate::{
-    ConfigKey, ConfigKind, duration,
+    ConfigKey, ConfigKind, cel, duration,
     regexes::{self, Regexes},
 };
 
 /// Time for one attempt when a Provider names none, as with the peer.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Flux's reason for an expression that can't be used.
+const INVALID_CEL: &str = "InvalidCELExpression";
 /// The annotation in which kubectl keeps a second copy of the manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -138,12 +140,25 @@ impl<'a> Compiler<'a> {
             Ok(timeout) => timeout.unwrap_or(TIMEOUT),
             Err(error) => return Err(Problem::refusal("spec.timeout", validate::INVALID, error.to_string())),
         };
+        let before = self.last_good.provider(key).and_then(|rule| rule.commit_status.as_ref());
+        let commit_status = match spec.commit_status_expr.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(match before.filter(|program| program.expression() == text) {
+                Some(program) => program.clone(),
+                None => cel::compile_commit_status(text).map_err(|bad| {
+                    // The peer's words, and then what is wrong.
+                    let message = format!("failed to compile expression: {bad}");
+                    Problem::refusal("spec.commitStatusExpr", INVALID_CEL, message)
+                })?,
+            }),
+        };
         let rule = ProviderRule {
             key: Arc::new(key.clone()),
             uid: metadata.uid.as_str().into(),
             metadata: Arc::new(metadata),
             spec: Arc::new(spec),
             timeout,
+            commit_status,
         };
         self.providers.insert(rule.key.clone(), Arc::new(rule));
         Ok(())

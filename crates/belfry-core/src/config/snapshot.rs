@@ -14,7 +14,8 @@ use super::{
     sources::{Named, Sources},
 };
 use crate::{
-    ConfigKey, ConfigKind, ObjectKey, announcement::Announcement, index::ObjectIndex, plan::RouteRef, regexes::Regexes,
+    ConfigKey, ConfigKind, ObjectKey, announcement::Announcement, cel, go_json::Wire, index::ObjectIndex,
+    plan::RouteRef, regexes::Regexes,
 };
 
 /// How long a commit status that may still change is held back, so that a burst of changes costs one request.
@@ -48,6 +49,28 @@ pub struct ProviderRule {
     pub spec: Arc<ProviderSpec>,
     /// Time for one attempt.
     pub timeout: Duration,
+    /// `spec.commitStatusExpr`, unless it is empty.
+    pub commit_status: Option<cel::Program>,
+}
+
+impl ProviderRule {
+    /// It as a manifest, for expressions.
+    pub fn manifest(&self) -> Value {
+        manifest(&self.key, &self.metadata, json!(self.spec))
+    }
+
+    /// What `spec.commitStatusExpr` gives for an event whose metadata are combined already; `None` without one, and for
+    /// an event that tells no commit anything: the peer drops those before it evaluates.
+    ///
+    /// # Errors
+    /// When the expression fails on the event, or gives nothing that can be an id.
+    pub fn commit_status_id(&self, event: &Event, alert: &AlertRule) -> Result<Option<String>, cel::NoCommitStatusId> {
+        let said = |key: &str| event.metadata.get(key).map(String::as_str).unwrap_or_default();
+        let is_told = !said("commit").is_empty() || said("commit_status") == "update" || event.severity == "error";
+        let Some(program) = self.commit_status.as_ref().filter(|_| is_told) else { return Ok(None) };
+        let alert = manifest(&alert.key, &alert.metadata, json!(alert.spec));
+        cel::commit_status_id(program, &json!(Wire(event)), &alert, &self.manifest()).map(Some)
+    }
 }
 
 /// An Alert in force.
@@ -189,6 +212,7 @@ impl Snapshot {
     /// Every object as a manifest that compiles to the same again, in the order of their keys: what is kept for a start
     /// without an API server. Secrets are not part of a configuration; they are only named in it.
     pub fn bodies(&self) -> Vec<(ConfigKey, Value)> {
+        let body = |key: &ConfigKey, metadata, spec| (key.clone(), manifest(key, metadata, spec));
         let providers = self.providers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let alerts = self.alerts().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
         let receivers = self.receivers().map(|rule| body(&rule.key, &rule.metadata, json!(rule.spec)));
@@ -257,17 +281,17 @@ fn note(rule: &AlertRule, reason: &'static str, message: String) -> Announcement
     }
 }
 
-fn body(key: &ConfigKey, metadata: &Metadata, spec: Value) -> (ConfigKey, Value) {
+/// An object as a manifest.
+pub(super) fn manifest(key: &ConfigKey, metadata: &Metadata, spec: Value) -> Value {
     let version = match key.kind {
         ConfigKind::Receiver => belfry_api::RECEIVER_VERSIONS[0],
         ConfigKind::CommitStatus => belfry_api::COMMIT_STATUS_VERSIONS[0],
         _ => belfry_api::STORAGE_VERSION,
     };
-    let manifest = json!({
+    json!({
         "apiVersion": format!("{}/{version}", belfry_api::GROUP),
         "kind": key.kind.as_str(),
         "metadata": metadata,
         "spec": spec,
-    });
-    (key.clone(), manifest)
+    })
 }

@@ -404,3 +404,57 @@ fn commit_statuses_are_refused_or_warned_of_with_the_reason() {
         snapshot.bodies().into_iter().map(|(_, value)| Document { origin: String::new(), value }).collect();
     assert_eq!(compile(&again, &Snapshot::default(), &Options::default()).0.bodies(), snapshot.bodies());
 }
+
+fn github(expression: &str) -> Document {
+    provider("p", json!({"type": "github", "commitStatusExpr": expression}))
+}
+
+#[test]
+fn an_expression_that_does_not_compile_is_found_and_the_one_before_stays() {
+    for (expression, expected) in [
+        ("'a' + event.reason", "[fine] p.yaml: Provider/apps/p: accepted"),
+        ("", "[fine] p.yaml: Provider/apps/p: accepted"),
+        (
+            "event.reason",
+            "[refused, InvalidCELExpression] p.yaml: Provider/apps/p: spec.commitStatusExpr: failed to compile \
+             expression: CEL expression output type mismatch: expected string, got dyn",
+        ),
+        (
+            "'a' +",
+            "[refused, InvalidCELExpression] p.yaml: Provider/apps/p: spec.commitStatusExpr: failed to compile \
+             expression: 1:6: the expression ends where a value is expected",
+        ),
+    ] {
+        assert_eq!(compiled(&[github(expression)]).1, [expected], "{expression}");
+    }
+    let (first, _) = compiled(&[github("'a'")]);
+    let (second, findings) = compiled_with(&[github("nope")], &first, &Options::default());
+    assert!(findings[0].ends_with("(the version before stays in force)"), "{findings:?}");
+    assert_eq!(second.providers().next(), first.providers().next());
+}
+
+#[test]
+fn the_id_of_a_commit_status_is_made_of_event_alert_and_provider() {
+    let expression = "[event.involvedObject.kind, event.metadata.env, alert.metadata.name, provider.spec.type, \
+                      provider.metadata.uid].join('/')";
+    let (snapshot, findings) = compiled(&[github(expression), alert("a", all_of("Kustomization"))]);
+    assert!(findings.iter().all(|finding| finding.starts_with("[fine]")), "{findings:?}");
+    let (provider, alert) = (snapshot.providers().next().unwrap(), snapshot.alerts().next().unwrap());
+    let id = |severity: &str, metadata: &[(&str, &str)]| {
+        let mut event = event("apps", "x", severity, "");
+        event.metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        provider.commit_status_id(&event, alert).map_err(|error| error.to_string())
+    };
+    let made = Ok(Some("Kustomization/prod/a/github/uid-p".to_owned()));
+    assert_eq!(id("error", &[("env", "prod")]), made);
+    assert_eq!(id("info", &[("env", "prod"), ("commit", "abc")]), made);
+    assert_eq!(id("info", &[("env", "prod"), ("commit_status", "update")]), made);
+    // No commit hears of this one, so it needs no id, and can't fail for want of one.
+    assert_eq!(id("info", &[]), Ok(None));
+    assert_eq!(id("error", &[]), Err("1:34: no such key: metadata".into()));
+    let (snapshot, _) = compiled(&[github("")]);
+    assert_eq!(
+        snapshot.providers().next().unwrap().commit_status_id(&event("apps", "x", "error", ""), alert),
+        Ok(None)
+    );
+}

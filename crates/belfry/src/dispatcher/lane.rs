@@ -203,6 +203,10 @@ fn notification(
         });
     }
     event.metadata = combined.metadata;
+    // As with the peer, this event is not told; what would mend it is another expression, or other metadata.
+    let commit_status_id = provider
+        .commit_status_id(&event, alert)
+        .map_err(|error| Outcome::Rejected(Failure::new(format!("failed to create commit status: {error}"))))?;
     Ok(Notification {
         event,
         object: (*row.object).clone(),
@@ -213,7 +217,7 @@ fn notification(
         alert: (*alert.key).clone(),
         alert_uid: alert.uid.clone(),
         provider_uid: provider.uid.clone(),
-        commit_status_id: None,
+        commit_status_id,
     })
 }
 

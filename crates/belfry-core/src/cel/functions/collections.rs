@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cel::{
     fault::Fault,
-    value::{Key, Value, whole},
+    value::{Key, Moment, Value, whole},
 };
 
 const LIST: Sig = List(&A);
@@ -112,7 +112,13 @@ pub(super) fn contains(meter: &mut Meter, container: &Value, item: &Value) -> Ou
             }
             Ok(false)
         }
-        Value::Map(map) => Ok(Key::of(item).is_some_and(|key| map.contains_key(&key))),
+        Value::Map(map) => match Key::of(item) {
+            Some(key) => {
+                meter.look_up(&key, map.len())?;
+                Ok(map.contains_key(&key))
+            }
+            None => Ok(false),
+        },
         _ => Err(Fault::no_overload()),
     }
 }
@@ -142,7 +148,7 @@ fn unwrap(meter: &mut Meter, args: &[Value]) -> Outcome {
 
 fn is_zero(value: &Value) -> bool {
     match value {
-        Value::Null | Value::Optional(None) => true,
+        Value::Null => true,
         Value::Bool(value) => !value,
         Value::Int(value) | Value::Duration(value) => *value == 0,
         Value::Uint(value) => *value == 0,
@@ -151,14 +157,21 @@ fn is_zero(value: &Value) -> bool {
         Value::Bytes(bytes) => bytes.is_empty(),
         Value::List(list) => list.is_empty(),
         Value::Map(map) => map.is_empty(),
-        Value::Timestamp(_) | Value::Optional(Some(_)) | Value::Type(_) => false,
+        Value::Timestamp(moment) => moment.at == Moment::YEAR_ONE,
+        Value::Optional(_) | Value::Type(_) => false,
     }
 }
 
 /// The entry of a map or list, if there is one.
-pub(in crate::cel) fn find(container: &Value, key: &Value) -> Outcome<Option<Value>> {
+pub(in crate::cel) fn find(meter: &mut Meter, container: &Value, key: &Value) -> Outcome<Option<Value>> {
     match container {
-        Value::Map(map) => Ok(Key::of(key).and_then(|key| map.get(&key).cloned())),
+        Value::Map(map) => match Key::of(key) {
+            Some(key) => {
+                meter.look_up(&key, map.len())?;
+                Ok(map.get(&key).cloned())
+            }
+            None => Ok(None),
+        },
         Value::List(list) => {
             let index = match key {
                 Value::Int(index) => i128::from(*index),
@@ -178,18 +191,21 @@ pub(in crate::cel) fn find(container: &Value, key: &Value) -> Outcome<Option<Val
 }
 
 /// The entry of a map or list; of an optional, what may be there.
-pub(in crate::cel) fn get(container: &Value, key: &Value) -> Outcome {
+pub(in crate::cel) fn get(meter: &mut Meter, container: &Value, key: &Value) -> Outcome {
     match container {
-        Value::Optional(inner) => optional(inner.as_deref(), key),
-        _ => find(container, key)?.ok_or_else(|| match (container, Key::of(key)) {
+        Value::Optional(inner) => optional(meter, inner.as_deref(), key),
+        _ => find(meter, container, key)?.ok_or_else(|| match (container, Key::of(key)) {
             (Value::List(_), Some(key)) => Fault::new(format!("index out of bounds: {key}")),
             (_, Some(key)) => Fault::no_such_key(&key),
-            (_, None) => Fault::new(format!("no such key: {key}")),
+            (_, None) => match key {
+                Value::Double(key) => Fault::new(format!("no such key: {key}")),
+                key => Fault::new(format!("no such key: a {}", key.type_name())),
+            },
         }),
     }
 }
 
-fn optional(inner: Option<&Value>, key: &Value) -> Outcome {
-    let found = inner.map(|inner| find(inner, key)).transpose()?.flatten();
+fn optional(meter: &mut Meter, inner: Option<&Value>, key: &Value) -> Outcome {
+    let found = inner.map(|inner| find(meter, inner, key)).transpose()?.flatten();
     Ok(found.map_or(Value::Optional(None), Value::some))
 }

@@ -47,7 +47,7 @@ pub(super) const TABLE: &[Function] = &[
             [Value::Uint(value)] => Ok(Value::Double(*value as f64)),
             [Value::String(text)] => {
                 meter.read(text.len())?;
-                text.parse().map(Value::Double).map_err(|_| unreadable(text, "double"))
+                double(text).map(Value::Double).ok_or_else(|| unreadable(text, "double"))
             }
             _ => Err(Fault::no_overload()),
         },
@@ -62,22 +62,25 @@ pub(super) const TABLE: &[Function] = &[
             plain(&[Timestamp], Int),
             plain(&[Uint], Int),
         ],
-        |_, args| match args {
+        |meter, args| match args {
             [value @ Value::Int(_)] => Ok(value.clone()),
             [Value::Uint(value)] => i64::try_from(*value).map(Value::Int).map_err(|_| Fault::new("integer overflow")),
             // Both ends are excluded, as 2^63 - 1 is no double.
             [Value::Double(value)] if value.abs() < 9_223_372_036_854_775_808.0 => Ok(Value::Int(*value as i64)),
             [Value::Double(_)] => Err(Fault::new("integer overflow")),
             [Value::Duration(nanos)] => Ok(Value::Int(*nanos)),
-            [Value::Timestamp(moment)] => Ok(Value::Int(moment.at.as_nanosecond().div_euclid(1_000_000_000) as i64)),
-            [Value::String(text)] => text.parse().map(Value::Int).map_err(|_| unreadable(text, "int")),
+            [Value::Timestamp(moment)] => Ok(Value::Int(moment.nanos().div_euclid(1_000_000_000) as i64)),
+            [Value::String(text)] => {
+                meter.read(text.len())?;
+                text.parse().map(Value::Int).map_err(|_| unreadable(text, "int"))
+            }
             _ => Err(Fault::no_overload()),
         },
     ),
     conversion(
         "uint",
         &[plain(&[Uint], Uint), plain(&[Double], Uint), plain(&[Int], Uint), plain(&[String], Uint)],
-        |_, args| match args {
+        |meter, args| match args {
             [value @ Value::Uint(_)] => Ok(value.clone()),
             [Value::Int(value)] => {
                 u64::try_from(*value).map(Value::Uint).map_err(|_| Fault::new("unsigned integer overflow"))
@@ -87,6 +90,7 @@ pub(super) const TABLE: &[Function] = &[
             }
             [Value::Double(_)] => Err(Fault::new("unsigned integer overflow")),
             [Value::String(text)] if !text.starts_with('+') => {
+                meter.read(text.len())?;
                 text.parse().map(Value::Uint).map_err(|_| unreadable(text, "uint"))
             }
             [Value::String(text)] => Err(unreadable(text, "uint")),
@@ -123,16 +127,22 @@ pub(super) const TABLE: &[Function] = &[
     conversion(
         "timestamp",
         &[plain(&[Timestamp], Timestamp), plain(&[Int], Timestamp), plain(&[String], Timestamp)],
-        |_, args| match args {
+        |meter, args| match args {
             [value @ Value::Timestamp(_)] => Ok(value.clone()),
             [Value::Int(seconds)] => time::from_seconds(*seconds),
-            [Value::String(text)] => time::read(text),
+            [Value::String(text)] => {
+                meter.read(text.len())?;
+                time::read(text)
+            }
             _ => Err(Fault::no_overload()),
         },
     ),
-    conversion("duration", &[plain(&[Duration], Duration), plain(&[String], Duration)], |_, args| match args {
+    conversion("duration", &[plain(&[Duration], Duration), plain(&[String], Duration)], |meter, args| match args {
         [value @ Value::Duration(_)] => Ok(value.clone()),
-        [Value::String(text)] => time::read_length(text),
+        [Value::String(text)] => {
+            meter.read(text.len())?;
+            time::read_length(text)
+        }
         _ => Err(Fault::no_overload()),
     }),
     function("base64.encode", &[plain(&[Bytes], String)], |meter, args| match args {
@@ -154,6 +164,13 @@ pub(super) const TABLE: &[Function] = &[
 pub(super) fn unreadable(text: &str, to: &str) -> Box<Fault> {
     let start: std::string::String = text.chars().take(40).collect();
     Fault::new(format!("type conversion error from 'string' to '{to}': {start:?}"))
+}
+
+/// A number as Go reads it, but for hexadecimal ones and underscores. What is too large isn't one.
+fn double(text: &str) -> Option<f64> {
+    let number: f64 = text.parse().ok()?;
+    let is_finite = number.is_finite() || !text.contains(|c: char| c.is_ascii_digit());
+    is_finite.then_some(number)
 }
 
 /// Standard base64, padded or not. Line breaks don't count, nor do the bits that are left over, as in Go.

@@ -4,12 +4,21 @@
 use std::fmt::{self, Display as _, Write as _};
 
 use super::{Meter, Outcome, time};
-use crate::cel::{fault::Fault, limits, value::Value};
+use crate::cel::{fault::Fault, limits, types::Ty, value::Value};
 
 /// A piece of a format.
 pub(in crate::cel) enum Piece<'f> {
     Plain(&'f str),
     Clause { letter: char, precision: usize },
+}
+
+impl Piece<'_> {
+    pub fn letter(&self) -> Option<char> {
+        match self {
+            Self::Clause { letter, .. } => Some(*letter),
+            Self::Plain(_) => None,
+        }
+    }
 }
 
 /// The pieces of a format, or what is wrong with it.
@@ -42,6 +51,35 @@ pub(in crate::cel) fn pieces(format: &str) -> Result<Vec<Piece<'_>>, String> {
     }
     pieces.push(Piece::Plain(rest));
     Ok(pieces)
+}
+
+/// Whether a clause takes values of this type, as far as the checker can tell.
+pub(in crate::cel) fn takes(letter: char, ty: &Ty) -> bool {
+    let number = matches!(ty, Ty::Int | Ty::Uint | Ty::Double);
+    matches!(ty, Ty::Dyn | Ty::Free(_))
+        || match letter {
+            's' => !matches!(ty, Ty::Optional(_)),
+            'd' | 'f' | 'e' => number,
+            'b' => matches!(ty, Ty::Int | Ty::Uint | Ty::Bool),
+            'o' => matches!(ty, Ty::Int | Ty::Uint),
+            _ => matches!(ty, Ty::Int | Ty::Uint | Ty::String | Ty::Bytes),
+        }
+}
+
+/// What is said of a value that a clause doesn't take.
+pub(in crate::cel) fn refusal(letter: char, name: &str) -> String {
+    let wanted = match letter {
+        's' => {
+            "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
+        }
+        'd' => "decimal clause can only be used on ints, uints, and doubles",
+        'f' => "fixed-point clause can only be used on ints, uints, and doubles",
+        'e' => "scientific clause can only be used on ints, uints, and doubles",
+        'b' => "only ints, uints, and bools can be formatted as binary",
+        'o' => "octal clause can only be used on ints and uints",
+        _ => "only ints, uints, bytes, and strings can be formatted as hex",
+    };
+    format!("error during formatting: {wanted}, was given {name}")
 }
 
 /// The format with its clauses filled in from the list.
@@ -93,7 +131,7 @@ fn written(value: &Value, meter: &mut Meter) -> Outcome<usize> {
 }
 
 fn clause(out: &mut String, letter: char, precision: usize, value: &Value) -> Outcome<()> {
-    let refused = || Fault::new(format!("error during formatting: %{letter} doesn't take {}", value.type_name()));
+    let refused = || Fault::new(refusal(letter, value.type_name()));
     let number = match value {
         Value::Int(value) => Some(*value as f64),
         Value::Uint(value) => Some(*value as f64),

@@ -172,9 +172,7 @@ fn subtract(_: &mut Meter, args: &[Value]) -> Outcome {
         [Value::Double(a), Value::Double(b)] => Ok(Value::Double(a - b)),
         [Value::Duration(a), Value::Duration(b)] => time::length(a.checked_sub(*b)),
         [Value::Timestamp(at), Value::Duration(by)] => time::shifted(*at, -i128::from(*by)),
-        [Value::Timestamp(a), Value::Timestamp(b)] => {
-            time::length(i64::try_from(a.at.as_nanosecond() - b.at.as_nanosecond()).ok())
-        }
+        [Value::Timestamp(a), Value::Timestamp(b)] => time::length(i64::try_from(a.nanos() - b.nanos()).ok()),
         _ => Err(Fault::no_overload()),
     }
 }

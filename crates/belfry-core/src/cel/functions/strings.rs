@@ -116,7 +116,7 @@ pub(super) const TABLE: &[Function] = &[
 
 fn texts(meter: &mut Meter, args: &[Value], holds: fn(&str, &str) -> bool) -> Outcome {
     let [Value::String(text), Value::String(part)] = args else { return Err(Fault::no_overload()) };
-    meter.read(text.len())?;
+    meter.read(text.len().saturating_add(part.len()))?;
     Ok(Value::Bool(holds(text, part)))
 }
 
@@ -140,7 +140,7 @@ fn place(text: &str, byte: usize) -> Outcome {
 }
 
 fn index_of(meter: &mut Meter, text: &str, part: &str, from: i64) -> Outcome {
-    meter.read(text.len())?;
+    meter.read(text.len().saturating_add(part.len()))?;
     if part.is_empty() {
         return Ok(Value::Int(from));
     }
@@ -156,7 +156,7 @@ fn index_of(meter: &mut Meter, text: &str, part: &str, from: i64) -> Outcome {
 
 /// The last place at or before `from` where the part begins.
 fn last_index_of(meter: &mut Meter, text: &str, part: &str, from: Option<i64>) -> Outcome {
-    meter.read(text.len())?;
+    meter.read(text.len().saturating_add(part.len()))?;
     if part.is_empty() {
         return from.map_or_else(|| place(text, text.len()), |from| Ok(Value::Int(from)));
     }
@@ -175,7 +175,7 @@ fn last_index_of(meter: &mut Meter, text: &str, part: &str, from: Option<i64>) -
 
 /// Replaces so many occurrences, all of them when negative. An empty text occurs around every code point.
 fn replace(meter: &mut Meter, text: &str, old: &str, new: &str, times: i64) -> Outcome {
-    meter.read(text.len())?;
+    meter.read(text.len().saturating_add(old.len()))?;
     let limit = usize::try_from(times).unwrap_or(usize::MAX);
     let occurrences = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
     let occurrences = occurrences.min(limit);
@@ -189,7 +189,7 @@ fn split(meter: &mut Meter, text: &str, by: &str, parts: i64) -> Outcome {
     if limit == 0 {
         return Ok(Value::List([].into()));
     }
-    meter.read(text.len())?;
+    meter.read(text.len().saturating_add(by.len()))?;
     let count = if by.is_empty() { text.chars().count() } else { text.matches(by).count() + 1 };
     meter.create_entries(count.min(limit))?;
     // Each part is an allocation of its own.

@@ -1,10 +1,6 @@
 //! Points in time and lengths of it. Without a database of time zones: UTC and offsets only.
 
-use jiff::{
-    Timestamp as Point,
-    civil::{Date, DateTime},
-    tz::Offset,
-};
+use jiff::civil::{Date, DateTime};
 
 use super::{
     Function, Meter, Outcome,
@@ -13,7 +9,7 @@ use super::{
     function, member,
 };
 use crate::cel::{
-    fault::Fault,
+    fault::{Fault, quoted},
     value::{Moment, Value},
 };
 
@@ -39,7 +35,10 @@ pub(super) const TABLE: &[Function] = &[
 ];
 
 fn part(_: &mut Meter, args: &[Value], of: fn(DateTime) -> i64, unit: Option<i64>) -> Outcome {
-    let local = |moment: &Moment, offset: i32| Ok(Value::Int(of(civil(moment.at, offset)?)));
+    let local = |moment: &Moment, offset: i32| {
+        let local = moment.local(offset).ok_or_else(|| Fault::new("time offset out of range"))?;
+        Ok(Value::Int(of(local)))
+    };
     match (args, unit) {
         ([Value::Timestamp(moment)], _) => local(moment, 0),
         ([Value::Timestamp(moment), Value::String(zone)], _) => local(moment, offset(zone)?),
@@ -48,14 +47,9 @@ fn part(_: &mut Meter, args: &[Value], of: fn(DateTime) -> i64, unit: Option<i64
     }
 }
 
-fn civil(at: Point, offset: i32) -> Outcome<DateTime> {
-    let offset = Offset::from_seconds(offset).map_err(|_| Fault::new("time offset out of range"))?;
-    Ok(offset.to_datetime(at))
-}
-
-/// `UTC`, `+02:00`, `-07:30` or `02:00`, in seconds.
+/// `UTC`, `+02:00`, `-07:30` or `2:00`, in seconds.
 fn offset(zone: &str) -> Outcome<i32> {
-    let unknown = || Fault::new(format!("unknown time zone {zone}: known are UTC and offsets like +02:00"));
+    let unknown = || Fault::new(format!("unknown time zone {}: known are UTC and offsets like +02:00", quoted(zone)));
     if matches!(zone, "" | "UTC") {
         return Ok(0);
     }
@@ -64,16 +58,14 @@ fn offset(zone: &str) -> Outcome<i32> {
         None => (1, zone.strip_prefix('+').unwrap_or(zone)),
     };
     let (hours, minutes) = digits.split_once(':').ok_or_else(unknown)?;
-    let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() == 2).map(i32::from);
+    let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() <= 2).map(i32::from);
     let (hours, minutes) = number(hours).zip(number(minutes)).ok_or_else(unknown)?;
     Ok(sign * (hours * 3600 + minutes * 60))
 }
 
 /// A point in time, if it lies in the years 1 to 9999.
 fn point(nanos: i128, offset: i32) -> Outcome {
-    const YEARS: std::ops::RangeInclusive<i128> = -62_135_596_800_000_000_000..=253_402_300_799_999_999_999;
-    let at = YEARS.contains(&nanos).then(|| Point::from_nanosecond(nanos).ok()).flatten();
-    at.map(|at| Value::Timestamp(Moment { at, offset })).ok_or_else(|| Fault::new("timestamp overflow"))
+    Moment::new(nanos, offset).map(Value::Timestamp).ok_or_else(|| Fault::new("timestamp overflow"))
 }
 
 pub(super) fn from_seconds(seconds: i64) -> Outcome {
@@ -82,7 +74,7 @@ pub(super) fn from_seconds(seconds: i64) -> Outcome {
 
 /// The point so many nanoseconds later.
 pub(super) fn shifted(moment: Moment, nanos: i128) -> Outcome {
-    point(moment.at.as_nanosecond() + nanos, moment.offset)
+    point(moment.nanos() + nanos, moment.offset)
 }
 
 pub(super) fn length(nanos: Option<i64>) -> Outcome {
@@ -138,8 +130,8 @@ fn parse(text: &str) -> Option<(i128, i32)> {
             sign * (i32::from(hours) * 3600 + i32::from(minutes) * 60)
         }
     };
-    let utc = Offset::UTC.to_timestamp(date.to_datetime(time)).ok()?;
-    Some((utc.as_nanosecond() - i128::from(offset) * 1_000_000_000, offset))
+    let written = Moment { at: date.to_datetime(time), offset };
+    Some((written.nanos() - i128::from(offset) * 1_000_000_000, offset))
 }
 
 /// A duration as Go takes it: `1h30m`, `-1.5s`, `0`.
@@ -168,7 +160,7 @@ pub(super) fn in_utc(moment: Moment) -> Moment {
 
 /// RFC 3339 with as many digits of the second as there are.
 pub(super) fn rfc3339(moment: Moment) -> std::string::String {
-    let Ok(local) = civil(moment.at, moment.offset) else { return moment.at.to_string() };
+    let Some(local) = moment.local(moment.offset) else { return rfc3339(in_utc(moment)) };
     let mut out = local.strftime("%Y-%m-%dT%H:%M:%S%.f").to_string();
     match moment.offset {
         0 => out.push('Z'),

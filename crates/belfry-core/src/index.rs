@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::ObjectKey;
+
 /// The few fields of a Flux object that Belfry's rules need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexedObject {
@@ -38,6 +40,8 @@ pub struct IndexedObject {
     pub artifact_revision: Option<String>,
     /// `status.artifact.metadata`'s origin revision (`org.opencontainers.image.revision`).
     pub artifact_origin_revision: Option<String>,
+    /// Where the content of a source's artifact comes from (`org.opencontainers.image.source`).
+    pub artifact_origin_url: Option<String>,
     /// `status.lastAppliedRevision`.
     pub applied_revision: Option<String>,
     /// `status.lastAppliedOriginRevision`.
@@ -46,6 +50,19 @@ pub struct IndexedObject {
     pub attempted_revision: Option<String>,
     /// Its Ready condition.
     pub ready: Option<Condition>,
+}
+
+impl IndexedObject {
+    /// Its name in the local cluster.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey {
+            cluster: String::new(),
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
 }
 
 /// A reference to a source object.
@@ -118,6 +135,11 @@ impl IndexedObject {
                 .and_then(|metadata| metadata.get("org.opencontainers.image.revision"))
                 .and_then(Value::as_str)
                 .map(str::to_owned),
+            artifact_origin_url: object
+                .pointer("/status/artifact/metadata")
+                .and_then(|metadata| metadata.get("org.opencontainers.image.source"))
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             applied_revision: text("/status/lastAppliedRevision"),
             applied_origin_revision: text("/status/lastAppliedOriginRevision"),
             attempted_revision: text("/status/lastAttemptedRevision"),
@@ -183,6 +205,32 @@ impl ObjectIndex {
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
+    }
+
+    /// The objects of a kind, in no order.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &IndexedObject> {
+        self.objects.get(kind).into_iter().flat_map(HashMap::values)
+    }
+
+    /// The source that an object is made from.
+    pub fn source_of(&self, object: &IndexedObject) -> Option<&IndexedObject> {
+        let source = object.source.as_ref()?;
+        self.get(&source.kind, source.namespace.as_deref().unwrap_or(&object.namespace), &source.name)
+    }
+
+    /// The URL of the git repository that an object comes from: its source's, or the one that its source's artifact was
+    /// made from.
+    pub fn repository_url(&self, kind: &str, namespace: &str, name: &str) -> Option<&str> {
+        let mut object = self.get(kind, namespace, name)?;
+        // A HelmRelease has a HelmChart, and that a source.
+        for _ in 0..3 {
+            match object.kind.as_str() {
+                "GitRepository" => return object.url.as_deref(),
+                _ if object.artifact_origin_url.is_some() => return object.artifact_origin_url.as_deref(),
+                _ => object = self.source_of(object)?,
+            }
+        }
+        None
     }
 
     /// Adds or replaces an object.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -11,9 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use belfry_api::Event;
 use belfry_core::{
-    ObjectKey,
+    ConfigKey, ObjectKey,
     config::{self, Document, Finding, Matched, Options, Snapshot},
     index::ObjectIndex,
+    plan::RouteRef,
     rollout::Hints,
 };
 use tokio::sync::watch;
@@ -128,7 +129,7 @@ impl Configuration {
 
     /// The routes that an event may take.
     pub fn routes(&self, event: &Event) -> Matched {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.read_index();
         self.snapshot.load().routes(event, &index)
     }
 
@@ -137,9 +138,34 @@ impl Configuration {
         look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The CommitStatuses that select an object.
+    pub fn status_routes(&self, object: &ObjectKey) -> Vec<RouteRef> {
+        self.snapshot.load().status_routes(object, &self.read_index())
+    }
+
+    /// Whether a CommitStatus selects an object.
+    pub fn shows(&self, status: &ConfigKey, object: &ObjectKey) -> bool {
+        self.snapshot.load().shows(status, object, &self.read_index())
+    }
+
+    /// The objects that a CommitStatus selects and whose source holds a revision of which this is true.
+    pub fn expected(&self, status: &ConfigKey, revision: impl Fn(&str) -> bool) -> Vec<ObjectKey> {
+        self.snapshot.load().expected(status, &self.read_index(), revision)
+    }
+
+    /// The URL of the git repository that an object comes from, if it is known.
+    pub fn source_url(&self, object: &ObjectKey) -> Option<String> {
+        let index = self.read_index();
+        index.repository_url(&object.kind, &object.namespace, &object.name).map(str::to_owned)
+    }
+
+    fn read_index(&self) -> RwLockReadGuard<'_, ObjectIndex> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is known of an object that an event of it doesn't say.
     pub fn hints(&self, object: &ObjectKey) -> Hints {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.read_index();
         let known = index.get(&object.kind, &object.namespace, &object.name);
         Hints { tests_decide: None, deleting: known.is_some_and(|known| known.deleting) }
     }

@@ -81,6 +81,8 @@ pub struct Settings {
     pub runtime_namespace: String,
     /// What the ports listen on.
     pub addresses: Addresses,
+    /// `--public-url`.
+    pub public_url: Option<String>,
     /// Bearer token of the API.
     pub api_token: Option<SecretString>,
     /// `--rate-limit-interval`.
@@ -194,6 +196,7 @@ impl Server {
             environment.clone(),
             metrics.clone(),
             notifiers,
+            settings.public_url,
             stopping.clone(),
         );
         let dispatcher = tokio::spawn(Dispatcher::new(dispatch.clone()).run());

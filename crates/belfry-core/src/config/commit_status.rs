@@ -72,6 +72,11 @@ impl CommitStatusRule {
         })
     }
 
+    /// It as a manifest, for expressions.
+    pub fn manifest(&self) -> serde_json::Value {
+        super::snapshot::manifest(&self.key, &self.metadata, serde_json::json!(self.spec))
+    }
+
     /// What doesn't work of it as it is in force.
     pub(super) fn provider_problems(&self, providers: &BTreeMap<Arc<ConfigKey>, Arc<ProviderRule>>) -> Vec<Problem> {
         let field = "spec.providerRef.name";

@@ -142,6 +142,7 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
         source: Source::Directories { paths: vec![config.to_owned()], cluster: None },
         data: data.to_owned(),
         cluster_name: String::new(),
+        public_url: None,
         runtime_namespace: "flux-system".into(),
         addresses: Addresses {
             events: format!("127.0.0.1:{}", port[0]),

@@ -38,6 +38,9 @@ pub struct ServeFlags {
     /// File with the bearer token that the API asks for, from everywhere but this machine
     #[arg(long, value_name = "FILE")]
     api_token_file: Option<PathBuf>,
+    /// URL under which people reach the API; commit statuses link there
+    #[arg(long, value_name = "URL", value_parser = public_url)]
+    public_url: Option<String>,
     /// Address of Prometheus metrics [default: :8080; with --config: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     metrics_addr: Option<String>,
@@ -296,6 +299,7 @@ impl ServeFlags {
                 health: address(self.health_addr, 9440),
             },
             api_token,
+            public_url: self.public_url,
             // The peer's limiter takes zero as "not set", and then holds back for a second.
             repeat_interval: self.rate_limit_interval.max(Duration::from_secs(1)),
             retention_age: self.retention_age,
@@ -304,6 +308,15 @@ impl ServeFlags {
             workload_identity: self.feature_gates.is_on("ObjectLevelWorkloadIdentity"),
         })
     }
+}
+
+/// Where people reach this process: nothing but a scheme, a host and perhaps a path.
+fn public_url(text: &str) -> Result<String, String> {
+    let url: url::Url = text.parse().map_err(|error| format!("not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        return Err("must be an http or https URL without credentials".into());
+    }
+    Ok(text.to_owned())
 }
 
 async fn stop_signal() -> anyhow::Result<()> {

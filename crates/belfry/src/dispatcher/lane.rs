@@ -13,7 +13,7 @@ use belfry_core::{
 };
 use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement, What};
 
-use super::{Destination, Shared, trigger};
+use super::{Cause, Destination, Shared, status, trigger};
 use crate::metrics::DeliveryLabels;
 
 /// How long a delivery waits whose Alert or Provider is suspended or gone; a change of the configuration ends it sooner.
@@ -23,8 +23,8 @@ const HELD: Duration = Duration::from_secs(300);
 pub(super) enum Step {
     /// It ended: go on with the next. What the lane remembers from now on comes with it, if that changed.
     Ended(RowResult, Option<Vec<u8>>),
-    /// It must be tried again; the lane waits, unless the delivery steps aside.
-    Again { result: RowResult, at: Time, step_aside: bool },
+    /// It must be tried again; the lane waits, unless the delivery steps aside. Comes with what the lane remembers, too.
+    Again { result: RowResult, at: Time, step_aside: bool, memo: Option<Vec<u8>> },
     /// It was not tried: what it belongs to is suspended or gone. It steps aside if that is its Alert alone.
     Held { step_aside: bool },
 }
@@ -48,7 +48,7 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
             break;
         }
         let known = memo.as_deref().unwrap_or(claim.memo.as_slice());
-        match step(&shared, &dest, row, known).await {
+        match step(&shared, &dest, row, known, claim.recovered && i == 0).await {
             Step::Ended(result, learned) => {
                 memo = learned.or(memo);
                 if i + 1 < claim.rows.len() {
@@ -57,7 +57,8 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
                     last = Some(result);
                 }
             }
-            Step::Again { result, at, step_aside } => {
+            Step::Again { result, at, step_aside, memo: learned } => {
+                memo = learned.or(memo);
                 last = Some(result);
                 finish = wait(row, at, step_aside);
                 break;
@@ -81,7 +82,7 @@ fn settlement(claim: &Claim, result: Option<RowResult>, finish: Option<Finish>) 
     Settlement { lane: claim.lane, dest: claim.dest, results: result.into_iter().collect(), finish }
 }
 
-async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> Step {
+async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recovered: bool) -> Step {
     let snapshot = shared.configuration.snapshot();
     let provider = snapshot.provider(&dest.key);
     if provider.is_some_and(|provider| provider.spec.suspend) {
@@ -90,17 +91,20 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
     let told = match &row.what {
         What::Event { origin, change, body } => Told { origin: *origin, change: *change, body },
         What::Trigger { asked } => return trigger::step(shared, dest, row, *asked).await,
-        // Nothing here speaks to git hosts about rollouts: they wait.
-        What::Rollout { .. } => return Step::Held { step_aside: false },
+        What::Rollout { rollout, origin, body } => {
+            let told = status::Told { rollout, origin: *origin, body, memo, recovered };
+            return status::step(shared, dest, row, &told).await;
+        }
     };
     let Some(alert) = snapshot.alert(&row.route).filter(|alert| !alert.spec.suspend) else {
         return Step::Held { step_aside: true };
     };
+    let cause = Cause { key: &alert.key, uid: &alert.uid };
     let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
     let limit = alert.max_age.unwrap_or_else(|| belfry_notify::age_limit(kind).duration());
     let head = Head { created: row.created, attempts: row.attempts, newest: row.newest };
     if let Some(Decision::Dead { reason }) = expired(head, limit, shared.now()) {
-        shared.announce_failure(alert, row, &reason);
+        shared.announce_failure(cause, row, &reason);
         let result = RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) };
         return Step::Ended(result, None);
     }
@@ -112,7 +116,7 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
     if outcome == Outcome::Delivered {
         shared.metrics.observe_latency(kind, now.since(row.cause.time()));
     }
-    shared.record(dest, alert, row, &outcome, now).await;
+    shared.record(dest, cause, row, &outcome, now).await;
     let record = record_of(row, start, now, &outcome);
     let decision = decide(head, limit, &dest.circuit(), &outcome, now, fastrand::f64());
     let result = |state| RowResult { delivery: row.id, attempt: Some(record), state };
@@ -124,10 +128,12 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8]) -> St
             };
             Step::Ended(result(state), learned)
         }
-        Decision::Retry { at, step_aside } => Step::Again { result: result(RowState::Retry), at, step_aside },
+        Decision::Retry { at, step_aside } => {
+            Step::Again { result: result(RowState::Retry), at, step_aside, memo: None }
+        }
         Decision::Dead { reason } => {
             tracing::warn!(delivery = row.id, provider = %dest.key, object = %row.object, "dead letter: {reason}");
-            shared.announce_failure(alert, row, &reason);
+            shared.announce_failure(cause, row, &reason);
             Step::Ended(result(RowState::Dead(reason)), None)
         }
     }
@@ -221,7 +227,7 @@ fn notification(
     })
 }
 
-fn labels(dest: &Destination, kind: &str, outcome: &Outcome) -> DeliveryLabels {
+pub(super) fn labels(dest: &Destination, kind: &str, outcome: &Outcome) -> DeliveryLabels {
     DeliveryLabels {
         namespace: dest.key.namespace.to_string(),
         provider: dest.key.name.to_string(),

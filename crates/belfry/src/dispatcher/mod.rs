@@ -3,6 +3,7 @@
 
 mod lane;
 mod notifiers;
+mod status;
 mod trigger;
 
 use std::{
@@ -15,9 +16,8 @@ use std::{
 };
 
 use belfry_core::{
-    ConfigKey, Time,
+    ConfigKey, Seq, Time,
     announcement::Announcement,
-    config::AlertRule,
     decide::{Circuit, Turn},
     limits,
     notification::Outcome,
@@ -47,8 +47,16 @@ pub struct Shared {
     environment: Arc<dyn Environment>,
     metrics: Arc<Metrics>,
     notifiers: Notifiers,
+    public_url: Option<String>,
     stop: watch::Receiver<bool>,
     destinations: RwLock<HashMap<DestId, Arc<Destination>>>,
+}
+
+/// The Alert or CommitStatus that caused a delivery: what goes wrong with it is said there.
+#[derive(Clone, Copy)]
+struct Cause<'a> {
+    key: &'a ConfigKey,
+    uid: &'a Arc<str>,
 }
 
 /// A Provider as the dispatcher knows it.
@@ -89,9 +97,11 @@ impl Shared {
         environment: Arc<dyn Environment>,
         metrics: Arc<Metrics>,
         notifiers: Notifiers,
+        public_url: Option<String>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        Arc::new(Self { store, configuration, environment, metrics, notifiers, stop, destinations: RwLock::default() })
+        let destinations = RwLock::default();
+        Arc::new(Self { store, configuration, environment, metrics, notifiers, public_url, stop, destinations })
     }
 
     /// The Providers that were sent to since the start.
@@ -117,6 +127,12 @@ impl Shared {
         all.entry(id).or_insert_with(new).clone()
     }
 
+    /// Where a rollout can be looked at, if `--public-url` says where this process is reached.
+    fn link(&self, rollout: Seq) -> Option<String> {
+        let base = self.public_url.as_deref()?.trim_end_matches('/');
+        Some(format!("{base}/api/v1/rollouts/{}", rollout.0))
+    }
+
     fn now(&self) -> Time {
         now()
     }
@@ -130,7 +146,7 @@ impl Shared {
     }
 
     /// Lets the circuit know, and everyone whom a turn of it concerns.
-    async fn record(&self, dest: &Destination, alert: &AlertRule, row: &Row, outcome: &Outcome, now: Time) {
+    async fn record(&self, dest: &Destination, cause: Cause<'_>, row: &Row, outcome: &Outcome, now: Time) {
         let credentials = |status| matches!(status, Some(401 | 403));
         if let Outcome::Misconfigured(failure) = outcome {
             dest.refresh.store(credentials(failure.status), Ordering::Relaxed);
@@ -142,7 +158,7 @@ impl Shared {
             Turn::Opened => {
                 let error = dest.circuit().error().to_owned();
                 tracing::warn!(provider = %dest.key, error, "provider is down; its deliveries wait, and probes go on");
-                self.announce_failure(alert, row, &error);
+                self.announce_failure(cause, row, &error);
             }
             Turn::Closed => {
                 tracing::info!(provider = %dest.key, "provider is back; its backlog is due");
@@ -152,10 +168,10 @@ impl Shared {
     }
 
     /// The peer's Warning about a delivery that did not go out: once per outage and once per dead letter.
-    fn announce_failure(&self, alert: &AlertRule, row: &Row, error: &str) {
+    fn announce_failure(&self, cause: Cause<'_>, row: &Row, error: &str) {
         self.environment.announce(Announcement {
-            object: (*alert.key).clone(),
-            uid: alert.uid.clone(),
+            object: cause.key.clone(),
+            uid: cause.uid.clone(),
             warning: true,
             reason: "NotificationDispatchFailed",
             message: format!("failed to send notification for {}: {error}", row.object),

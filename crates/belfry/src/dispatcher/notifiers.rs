@@ -12,7 +12,7 @@ use belfry_core::{
     secret::SecretData,
 };
 use belfry_http::Clients;
-use belfry_notify::{Notifier, Settings};
+use belfry_notify::{NoRepository, Notifier, Repository, Settings, StatusNotifier};
 
 use crate::environment::Environment;
 
@@ -28,7 +28,8 @@ pub struct Notifiers {
 struct Built {
     rule: Arc<ProviderRule>,
     secrets: Secrets,
-    notifier: Result<Arc<Notifier>, Failure>,
+    /// Made when it is first asked for.
+    notifier: Option<Result<Arc<Notifier>, Failure>>,
 }
 
 /// The Secrets that a Provider names, as far as they exist.
@@ -67,17 +68,53 @@ impl Notifiers {
     /// The outcome that every attempt has as long as nothing changes: misconfigured, or retry where the Secrets can't be
     /// read now.
     pub async fn get(&self, rule: &Arc<ProviderRule>, fresh: bool) -> Result<Arc<Notifier>, Outcome> {
-        let secrets = self.secrets(rule, fresh).await?;
-        if let Some(built) = self.known(&rule.key)
-            && Arc::ptr_eq(&built.rule, rule)
-            && built.secrets.same(&secrets)
-        {
-            return built.notifier.map_err(Outcome::Misconfigured);
+        let built = self.now(rule, fresh).await?;
+        if let Some(notifier) = built.notifier {
+            return notifier.map_err(Outcome::Misconfigured);
         }
-        let notifier = self.build(rule, &secrets).map(Arc::new);
-        let built = Built { rule: rule.clone(), secrets, notifier: notifier.clone() };
-        self.lock().insert((*rule.key).clone(), built);
+        let notifier = self.settings(rule, &built.secrets).and_then(|settings| {
+            belfry_notify::build(&settings, &self.clients).map_err(|error| Failure::new(error.to_string()))
+        });
+        let notifier = notifier.map(Arc::new);
+        self.lock().insert((*rule.key).clone(), Built { notifier: Some(notifier.clone()), ..built });
         notifier.map_err(Outcome::Misconfigured)
+    }
+
+    /// What posts commit statuses for a Provider, and the repository that they go to: its own, or the one at `source_url`
+    /// if that is at its host and among `allowed`. Cheap enough to be built each time.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; and when there is no such repository.
+    pub async fn statuses(
+        &self,
+        rule: &Arc<ProviderRule>,
+        fresh: bool,
+        source_url: &str,
+        allowed: &[String],
+    ) -> Result<(StatusNotifier, Repository), Outcome> {
+        let built = self.now(rule, fresh).await?;
+        let misconfigured = |error: String| Outcome::Misconfigured(Failure::new(error));
+        let settings = self.settings(rule, &built.secrets).map_err(Outcome::Misconfigured)?;
+        let notifier =
+            StatusNotifier::new(&settings, &self.clients).map_err(|error| misconfigured(error.to_string()))?;
+        let repository = Repository::from_source(&settings, source_url, allowed).map_err(|error| match error {
+            // The sources of others are not this Provider's to mend: waiting for it would hold up what can be posted.
+            NoRepository::Provider(error) => misconfigured(error.to_string()),
+            other => Outcome::Rejected(Failure::new(other.to_string())),
+        })?;
+        Ok((notifier, repository))
+    }
+
+    /// What is known of a Provider as it and its Secrets are now.
+    async fn now(&self, rule: &Arc<ProviderRule>, fresh: bool) -> Result<Built, Outcome> {
+        let secrets = self.secrets(rule, fresh).await?;
+        let known = self.known(&rule.key);
+        if let Some(built) = known.filter(|built| Arc::ptr_eq(&built.rule, rule) && built.secrets.same(&secrets)) {
+            return Ok(built);
+        }
+        let built = Built { rule: rule.clone(), secrets, notifier: None };
+        self.lock().insert((*rule.key).clone(), built.clone());
+        Ok(built)
     }
 
     /// Whether a Provider that didn't work is worth another attempt at once: it or its Secrets are not those of the last
@@ -133,7 +170,7 @@ impl Notifiers {
         Ok(secrets)
     }
 
-    fn build(&self, rule: &ProviderRule, secrets: &Secrets) -> Result<Notifier, Failure> {
+    fn settings<'a>(&self, rule: &'a ProviderRule, secrets: &'a Secrets) -> Result<Settings<'a>, Failure> {
         if rule.spec.service_account_name.is_some() && !self.workload_identity {
             return Err(Failure::new(
                 "spec.serviceAccountName is set, which needs the feature gate ObjectLevelWorkloadIdentity=true",
@@ -144,13 +181,12 @@ impl Notifiers {
             let text = format!("Secret {namespace}/{name}, which {} names, doesn't exist", rule.key);
             return Err(Failure::new(text));
         }
-        let settings = Settings {
+        Ok(Settings {
             provider: &rule.key,
             spec: &rule.spec,
             secret: secrets.auth.as_deref(),
             proxy_secret: secrets.proxy.as_deref(),
             cert_secret: secrets.certificates.as_deref(),
-        };
-        belfry_notify::build(&settings, &self.clients).map_err(|error| Failure::new(error.to_string()))
+        })
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn step(shared: &Shared, dest: &Destination, row: &Row, asked: 
         }
         Decision::Retry { at, step_aside } => {
             shared.metrics.count_trigger(&row.object.kind, "retry");
-            Step::Again { result: result(RowState::Retry), at, step_aside }
+            Step::Again { result: result(RowState::Retry), at, step_aside, memo: None }
         }
         Decision::Dead { reason } => dead(shared, row, result(RowState::Retry), reason),
     }

@@ -31,7 +31,7 @@ async fn post<F: Fixture>(world: &World<F>, hook: Hook) -> Hooked {
 
 async fn cluster<F: Fixture>(world: &World<F>) -> DestId {
     let dests = world.store.dests().await.unwrap();
-    dests.iter().find(|(_, key, _)| *key == ConfigKey::cluster()).expect("triggers wait").0
+    dests.iter().find(|(_, key, _)| *key == ConfigKey::cluster()).unwrap().0
 }
 
 pub async fn a_webhook_triggers_its_objects<F: Fixture>() {

@@ -278,7 +278,7 @@ macro_rules! suite {
         ]);
         $crate::suite!(@ $fixture: upkeep [
             a_backlog_is_bounded, a_namespace_is_bounded, deleted_providers_end_their_deliveries,
-            deleted_alerts_end_their_deliveries, what_was_never_there_is_waited_for, old_events_go, undelivered_ones_stay,
+            deleted_alerts_end_their_deliveries, deleted_commit_statuses_end_their_deliveries, what_was_never_there_is_waited_for, old_events_go, undelivered_ones_stay,
             dead_letters_go_last, in_flight_is_left_alone, configuration_is_remembered,
         ]);
         $crate::suite!(@ $fixture: rollouts [
@@ -291,7 +291,7 @@ macro_rules! suite {
             a_status_is_told_of_rollouts, states_settle, the_newest_wins, what_is_in_flight_ends_as_it_ends,
             a_failed_attempt_is_not_repeated_for_an_old_state, each_commit_has_a_lane, an_aggregate_has_one_lane,
             a_new_state_is_no_way_around_a_back_off, the_memo_outlives_its_deliveries, the_unknown_is_told_once,
-            redelivery_tells_the_state_of_now, observed_rollouts_are_told,
+            redelivery_tells_the_state_of_now, observed_rollouts_are_told, order_holds_under_load,
         ]);
         $crate::suite!(@ $fixture: hooks [
             a_webhook_triggers_its_objects, waiting_triggers_do_for_all, what_is_in_flight_does_not, repeats_trigger_nothing,

@@ -258,7 +258,8 @@ async fn replayed<F: Fixture>(world: &World<F>, object: &str) -> ObjectState {
     for row in world.store.events(query).await.unwrap().items.into_iter().rev() {
         let stored = if row.origin == Origin::Observed {
             let seen = Sighting::read((*row.object).clone(), &row.body).unwrap();
-            observe(&state, &seen, &[], row.seq).expect("only what tells something is logged")
+            // Only what tells something is logged.
+            observe(&state, &seen, &[], row.seq).unwrap()
         } else {
             let event = flux_event::read(&row.body).unwrap();
             let mut candidate = flux_event::candidate(&event, row.origin, "", row.body, Vec::new());

@@ -311,3 +311,51 @@ pub async fn observed_rollouts_are_told<F: Fixture>() {
     assert_eq!((told(&second).id, told(&second).state, second.rows[0].cause), (opened, Phase::Succeeded, seq));
     assert_eq!(world.store.deliveries(DeliveryQuery::default()).await.unwrap().items.len(), 2, "no Alert is told");
 }
+
+/// Claims, outcomes and new states at the same time: each lane is told in order, and the newest last.
+pub async fn order_holds_under_load<F: Fixture>() {
+    const EACH: i64 = 150;
+    let world = World::<F>::new();
+    let route = status("git", 0);
+    tell(&world, &route, "app-0", "Progressing", 'a').await;
+    let git = world.dest("git").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for object in 0..3 {
+        let (store, route, now) = (world.store.clone(), route.clone(), world.now());
+        writers.spawn(async move {
+            for n in 1..=EACH {
+                let reason = if n % 2 == 0 { "ReconciliationSucceeded" } else { "!HealthCheckFailed" };
+                let candidate = report(now.after(n as u32 * SECOND), &format!("app-{object}"), reason, 'a');
+                store.append(Candidate { routes: vec![route.clone()], ..candidate }).await.unwrap();
+            }
+        });
+    }
+    let mut last = std::collections::BTreeMap::new();
+    let mut attempts = 0;
+    loop {
+        let done = writers.is_empty();
+        let claims = world.claim(git).await;
+        for claim in &claims {
+            let row = &claim.rows[0];
+            let rollout = told(claim);
+            let before = last.insert(row.object.name.clone(), (row.id, rollout.last_event, rollout.state));
+            assert!(before.is_none_or(|(id, event, _)| id < row.id && event <= rollout.last_event), "{row:?}");
+            attempts += 1;
+            let state = if attempts % 5 == 0 { RowState::Retry } else { RowState::Delivered };
+            if state == RowState::Retry {
+                last.remove(&row.object.name);
+            }
+            world.store.settle(super::settlement(claim, world.now(), &state, Some(Finish::default())));
+        }
+        world.store.flush().await;
+        while writers.try_join_next().is_some() {}
+        if done && claims.is_empty() {
+            break;
+        }
+    }
+    assert!(attempts > 3, "{attempts}");
+    assert_eq!(last.len(), 3);
+    assert!(last.values().all(|(_, _, state)| *state == Phase::Succeeded), "{last:?}");
+    assert!(world.store.stats().pending.is_empty());
+    assert!(!states(&world).await.contains(&DeliveryState::Pending));
+}

@@ -51,11 +51,9 @@ impl Store {
         let deleted = self.end_deleted(now).await?;
         let backlog = self.bound_backlogs().await?;
         let old = self.prune_old(now).await?;
-        let large = self.prune_large().await?;
+        let (large, last) = self.prune_large().await?;
         let horizon = now.before(self.options().retention_age);
-        // What was pruned for its size may be as young as anything.
-        let before = if large > 0 { Seq(i64::MAX) } else { Seq(horizon.0) };
-        let rollouts = self.prune_rollouts(before).await?;
+        let rollouts = self.prune_rollouts(Seq(horizon.0.max(last.0.saturating_add(1)))).await?;
         let hooks = self.count(Task::PruneHooks { before: Seq(horizon.0) }).await?;
         let pruned = Pruned { deleted, backlog, events: old + large, rollouts, hooks };
         self.prune_lanes(now).await?;
@@ -132,20 +130,23 @@ impl Store {
         Ok(pruned)
     }
 
-    async fn prune_large(&self) -> Result<u64, StoreError> {
+    /// Says how many went, and which was the last.
+    async fn prune_large(&self) -> Result<(u64, Seq), StoreError> {
         let (mut after, mut pruned, mut which) = (Seq(i64::MIN), 0, Prunable::SettledWell);
+        let mut furthest = after;
         loop {
             let excess = self.read(|reader| reader.size()).await?.used.saturating_sub(self.options().retention_bytes);
             if excess == 0 {
-                return Ok(pruned);
+                return Ok((pruned, furthest));
             }
             match (self.prune_step(after, Seq(i64::MAX), which, excess.min(STEP_BYTES)).await?, which) {
                 (Some((last, count)), _) => {
                     after = last;
+                    furthest = furthest.max(last);
                     pruned += count;
                 }
                 (None, Prunable::SettledWell) => (after, which) = (Seq(i64::MIN), Prunable::Settled),
-                (None, Prunable::Settled) => return Ok(pruned),
+                (None, Prunable::Settled) => return Ok((pruned, furthest)),
             }
         }
     }

@@ -29,7 +29,10 @@ async fn check_names_file_document_field_and_reason() {
     fs::write(folder.path().join("good.yaml"), generic("one", "http://127.0.0.1:1/")).unwrap();
     let good = belfry(&["check", path]).await;
     assert!(good.status.success(), "{}", text(&good.stdout));
-    assert!(text(&good.stdout).ends_with("1 Providers and 1 Alerts in force, 0 Secrets, 0 errors, 0 warnings\n"));
+    assert!(
+        text(&good.stdout)
+            .ends_with("1 Providers, 1 Alerts and 0 Receivers in force, 0 Secrets, 0 errors, 0 warnings\n")
+    );
 
     let bad = "kind: ConfigMap
 apiVersion: v1
@@ -44,6 +47,27 @@ kind: Alert
 metadata: {name: old, namespace: apps}
 spec: {providerRef: {name: nobody}, eventSources: [{kind: Kustomization, name: x}], inclusionList: ['(']}
 ";
+    let receivers = "apiVersion: notification.toolkit.fluxcd.io/v1
+kind: Receiver
+metadata: {name: filter, namespace: apps}
+spec: {type: github, secretRef: {name: nowhere}, resources: [], resourceFilter: 'req.x'}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1
+kind: Receiver
+metadata: {name: entry, namespace: apps}
+spec: {type: github, secretRef: {name: nowhere}, resources: [{kind: Kustomization, name: x}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: empty, namespace: apps}
+stringData: {token: ''}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1
+kind: Receiver
+metadata: {name: token, namespace: apps}
+spec: {type: generic, secretRef: {name: empty}, resources: []}
+";
+    fs::write(folder.path().join("receivers.yaml"), receivers).unwrap();
     fs::write(folder.path().join("bad.yaml"), bad).unwrap();
     fs::write(folder.path().join("worse.yaml"), "a: b\n  c: [\n").unwrap();
     let output = belfry(&["check", path]).await;
@@ -54,6 +78,10 @@ spec: {providerRef: {name: nobody}, eventSources: [{kind: Kustomization, name: x
     };
     line(&["error", "bad.yaml", "document 2", "Alert/apps/bad", "spec.eventSources[1].kind", "Deployment"]);
     line(&["error", "worse.yaml", "line"]);
+    line(&["error", "Receiver/apps/filter", "spec.resourceFilter", "output type mismatch", "[InvalidCELExpression]"]);
+    line(&["warning", "Receiver/apps/entry", "spec.resources[0]", "apiVersion must be specified"]);
+    line(&["warning", "Receiver/apps/entry", "spec.secretRef", "no manifest holds the Secret apps/nowhere"]);
+    line(&["error", "Receiver/apps/token", "'token' is empty"]);
     line(&["warning", "Alert/apps/old", "nobody"]);
     line(&["warning", "Alert/apps/old", "failed to compile inclusion regex: ("]);
 

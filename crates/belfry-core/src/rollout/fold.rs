@@ -1,5 +1,7 @@
 //! The step from one state to the next.
 
+use std::sync::Arc;
+
 use super::{
     DELETED, Input, KEPT, Live, MESSAGE, Phase, Report, Rollout, State, Step, Successor, TEXT, Transition, What, cut,
     input::{Attempt, Heard},
@@ -51,7 +53,7 @@ pub(super) struct Fold<'a> {
     transitions: Vec<Transition>,
     changed: Vec<Rollout>,
     /// Open when its object was found to be another one; still to be told what came of it.
-    orphan: Option<Rollout>,
+    orphan: Option<Arc<Rollout>>,
 }
 
 impl<'a> Fold<'a> {
@@ -62,7 +64,9 @@ impl<'a> Fold<'a> {
     pub fn done(mut self) -> Step {
         if let Some((_, older)) = self.state.rollouts.split_last_mut() {
             // Nothing asks for them again: what may still happen to these brings words of its own.
-            older.iter_mut().for_each(|rollout| rollout.message = String::new());
+            for rollout in older.iter_mut().filter(|rollout| !rollout.message.is_empty()) {
+                Arc::make_mut(rollout).message = String::new();
+            }
         }
         Step { state: self.state, about: self.about, transitions: self.transitions, changed: self.changed }
     }
@@ -124,20 +128,19 @@ impl<'a> Fold<'a> {
     /// Takes over what the events before did not name.
     fn learn(&mut self, i: usize, attempt: Attempt) {
         let Attempt { origin_revision, commit, token, oci_digest, .. } = attempt;
-        let rollout = &mut self.state.rollouts[i];
-        let mut learnt = false;
-        for (known, named) in [
-            (&mut rollout.origin_revision, origin_revision),
-            (&mut rollout.commit, commit),
-            (&mut rollout.token, token),
-            (&mut rollout.oci_digest, oci_digest),
-        ] {
-            if known.is_none() && named.is_some() {
-                *known = named;
-                learnt = true;
-            }
-        }
-        if learnt {
+        let known = &self.state.rollouts[i];
+        let news = [
+            (&known.origin_revision, &origin_revision),
+            (&known.commit, &commit),
+            (&known.token, &token),
+            (&known.oci_digest, &oci_digest),
+        ];
+        if news.into_iter().any(|(known, named)| known.is_none() && named.is_some()) {
+            let rollout = self.state.rollout_mut(i);
+            rollout.origin_revision = rollout.origin_revision.take().or(origin_revision);
+            rollout.commit = rollout.commit.take().or(commit);
+            rollout.token = rollout.token.take().or(token);
+            rollout.oci_digest = rollout.oci_digest.take().or(oci_digest);
             self.mark(i);
         }
     }
@@ -171,7 +174,7 @@ impl<'a> Fold<'a> {
     fn go_on(&mut self, meaning: Meaning) {
         self.state.doubt = None;
         let i = self.state.rollouts.len() - 1;
-        let rollout = &mut self.state.rollouts[i];
+        let rollout = &self.state.rollouts[i];
         let (phase, rests) = (rollout.state, rollout.rests);
         let another = meaning.begins && rests;
         let late = self.heard.at < rollout.heard;
@@ -184,7 +187,7 @@ impl<'a> Fold<'a> {
                 self.move_to(i, Phase::Progressing);
             }
             (Phase::Pending | Phase::Progressing, Signal::Canceled) => {
-                rollout.rests = true;
+                self.state.rollout_mut(i).rests = true;
                 self.move_to(i, Phase::Pending);
             }
             (Phase::Failed, Signal::Progress) if another => {
@@ -193,7 +196,7 @@ impl<'a> Fold<'a> {
             }
             (Phase::Failed, Signal::Failure) => {
                 self.begin_attempt(i, another);
-                self.state.rollouts[i].rests = true;
+                self.state.rollout_mut(i).rests = true;
                 self.note(i);
             }
             (Phase::Succeeded, Signal::Success) => self.live_with(i),
@@ -249,9 +252,9 @@ impl<'a> Fold<'a> {
         if late && position == 0 && self.state.rollouts.len() >= KEPT {
             return;
         }
-        let rollout = self.rollout(attempt, signal);
+        let rollout = Arc::new(self.rollout(attempt, signal));
         self.about = Some(rollout.id);
-        let successor = Successor::from(&rollout);
+        let successor = Successor::from(&*rollout);
         self.supersede_orphan(Some(successor.clone()));
         if !late {
             self.state.doubt = None;
@@ -266,14 +269,14 @@ impl<'a> Fold<'a> {
             }
             Signal::Failure => self.end(position, Phase::Failed),
             _ if late => {
-                self.state.rollouts[position].superseded_by =
-                    self.state.rollouts.get(position + 1).map(Successor::from);
+                let next = self.state.rollouts.get(position + 1).map(|next| Successor::from(&**next));
+                self.state.rollout_mut(position).superseded_by = next;
                 self.end(position, Phase::Superseded);
             }
             _ => self.mark(position),
         }
         // The transition that opened it tells of it as it is now.
-        let now = self.state.rollouts[position].clone();
+        let now = (*self.state.rollouts[position]).clone();
         for transition in self.transitions.iter_mut().filter(|transition| transition.rollout.id == now.id) {
             transition.rollout = now.clone();
         }
@@ -375,7 +378,7 @@ impl<'a> Fold<'a> {
     fn supersede(&mut self, by: Option<Successor>) {
         let Some(i) = self.state.rollouts.len().checked_sub(1) else { return };
         if self.state.rollouts[i].state.is_open() {
-            self.state.rollouts[i].superseded_by = by;
+            self.state.rollout_mut(i).superseded_by = by;
             self.end(i, Phase::Superseded);
         }
     }
@@ -392,7 +395,7 @@ impl<'a> Fold<'a> {
     /// Brings a rollout to a state in which it may stay, and tells it.
     pub fn end(&mut self, i: usize, phase: Phase) {
         let at = self.heard.at;
-        let rollout = &mut self.state.rollouts[i];
+        let rollout = self.state.rollout_mut(i);
         let what = match phase {
             Phase::Succeeded if rollout.state == Phase::Failed => What::Recovered,
             Phase::Succeeded => What::Succeeded,
@@ -419,7 +422,7 @@ impl<'a> Fold<'a> {
     }
 
     fn move_to(&mut self, i: usize, phase: Phase) {
-        let before = std::mem::replace(&mut self.state.rollouts[i].state, phase);
+        let before = std::mem::replace(&mut self.state.rollout_mut(i).state, phase);
         self.note_news(i);
         if before != phase {
             self.note(i);
@@ -429,7 +432,7 @@ impl<'a> Fold<'a> {
 
     fn begin_attempt(&mut self, i: usize, another: bool) {
         if another {
-            let rollout = &mut self.state.rollouts[i];
+            let rollout = self.state.rollout_mut(i);
             rollout.attempts = rollout.attempts.saturating_add(1);
             rollout.rests = false;
             self.mark(i);
@@ -443,7 +446,7 @@ impl<'a> Fold<'a> {
         let later = live.and_then(|live| live.rollout).and_then(|id| rollouts.iter().position(|r| r.id == id));
         let unknown = i + 1 < rollouts.len() && live.is_some_and(|live| live.rollout.is_none());
         if later.is_none_or(|later| later < i) && !unknown {
-            let Rollout { id, revision, .. } = &rollouts[i];
+            let Rollout { id, revision, .. } = &*rollouts[i];
             self.state.live = Some(Live { revision: revision.clone(), rollout: Some(*id), since: self.heard.seq });
         }
     }
@@ -457,7 +460,7 @@ impl<'a> Fold<'a> {
     }
 
     fn note(&mut self, i: usize) {
-        let rollout = &mut self.state.rollouts[i];
+        let rollout = self.state.rollout_mut(i);
         rollout.reason = cut(self.heard.reason, TEXT);
         rollout.message = cut(self.heard.message, MESSAGE);
         rollout.heard = rollout.heard.max(self.heard.at);
@@ -466,7 +469,7 @@ impl<'a> Fold<'a> {
 
     /// The rollout changed.
     fn mark(&mut self, i: usize) {
-        let rollout = &mut self.state.rollouts[i];
+        let rollout = self.state.rollout_mut(i);
         rollout.last_event = self.heard.seq;
         self.changed.retain(|changed| changed.id != rollout.id);
         self.changed.push(rollout.clone());
@@ -475,7 +478,7 @@ impl<'a> Fold<'a> {
     fn transition(&mut self, i: usize, what: What) {
         let rollout = &self.state.rollouts[i];
         self.about.get_or_insert(rollout.id);
-        self.transitions.push(Transition { rollout: rollout.clone(), what });
+        self.transitions.push(Transition { rollout: (**rollout).clone(), what });
     }
 
     pub fn at(&self) -> Time {

@@ -13,6 +13,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 pub use fold::step;
@@ -35,9 +37,10 @@ pub const DELETED: &str = "Deleted";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// In the order in which they really began, which is not always that of their ids. At most [`KEPT`]; none but the
-    /// last is ever open, and none but the last keeps its message.
+    /// last is ever open, and none but the last keeps its message. Shared, because every event of an object that has any
+    /// takes a copy of them.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    rollouts: Vec<Rollout>,
+    rollouts: Vec<Arc<Rollout>>,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     live: Option<Live>,
     #[serde(rename = "u", default, skip_serializing_if = "String::is_empty")]
@@ -53,22 +56,26 @@ pub struct State {
 impl State {
     /// The newest rollout.
     pub fn current(&self) -> Option<&Rollout> {
-        self.rollouts.last()
+        self.rollouts.last().map(|rollout| &**rollout)
     }
 
     /// The rollouts that are remembered, in the order in which they began; the newest is the last.
-    pub fn rollouts(&self) -> &[Rollout] {
+    pub fn rollouts(&self) -> &[Arc<Rollout>] {
         &self.rollouts
     }
 
     /// The rollout of this id, if it is remembered.
     pub fn rollout(&self, id: Seq) -> Option<&Rollout> {
-        self.rollouts.iter().find(|rollout| rollout.id == id)
+        self.rollouts.iter().find(|rollout| rollout.id == id).map(|rollout| &**rollout)
     }
 
     /// What the object runs: the last revision that succeeded, or that a rollback brought back.
     pub fn live(&self) -> Option<&Live> {
         self.live.as_ref()
+    }
+
+    fn rollout_mut(&mut self, i: usize) -> &mut Rollout {
+        Arc::make_mut(&mut self.rollouts[i])
     }
 
     /// Whether nothing was ever heard of it.

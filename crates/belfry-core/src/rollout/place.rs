@@ -1,5 +1,7 @@
 //! Which rollout something is about: where late events and returns are told apart.
 
+use std::sync::Arc;
+
 use super::{Rollout, input::Attempt};
 use crate::Time;
 
@@ -18,7 +20,7 @@ pub(super) enum Place {
 ///
 /// A rollout's time goes from its start, or from that of the one before it, to the start of the next, in whole seconds: a
 /// controller ends one attempt and begins the next within a second, while no one goes to a revision and back in one.
-pub(super) fn find(rollouts: &[Rollout], attempt: &Attempt, at: Time) -> Place {
+pub(super) fn find(rollouts: &[Arc<Rollout>], attempt: &Attempt, at: Time) -> Place {
     let is_time_of = |i: usize| {
         let begun = i == 0 || at >= rollouts[i - 1].started;
         let ended = rollouts.get(i + 1).is_some_and(|next| at > next.started.max(rollouts[i].heard));
@@ -35,6 +37,6 @@ pub(super) fn find(rollouts: &[Rollout], attempt: &Attempt, at: Time) -> Place {
 }
 
 /// Where a rollout that began at `at` stands among the others.
-pub(super) fn position(rollouts: &[Rollout], at: Time) -> usize {
+pub(super) fn position(rollouts: &[Arc<Rollout>], at: Time) -> usize {
     rollouts.partition_point(|rollout| rollout.started <= at)
 }

@@ -79,10 +79,12 @@ impl Writer for SqliteWriter {
     fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>> {
         let mut waits = self
             .connection
-            .prepare_cached("SELECT EXISTS(SELECT 1 FROM delivery WHERE lane = ?1 AND state = 0 AND id IS NOT ?2)")?;
+            .prepare_cached("SELECT EXISTS(SELECT 1 FROM delivery WHERE lane = ?1 AND state = 0 AND id > ?2)")?;
         let mut waiting = HashSet::new();
         for lane in lanes {
-            if waits.query_row(params![lane.0, self.flight.first(*lane)], |row| row.get(0))? {
+            // What is older than the one in flight gives way to it.
+            let first = self.flight.first(*lane).unwrap_or(i64::MIN);
+            if waits.query_row([lane.0, first], |row| row.get(0))? {
                 waiting.insert(*lane);
             }
         }

@@ -197,3 +197,55 @@ impl From<rusqlite::Error> for Failure {
         Self::Sqlite(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use belfry_core::ObjectKey;
+
+    use super::*;
+    use crate::{
+        DeliveryKind, DeliveryQuery, EventQuery, Finish, Options, RolloutQuery, Room, Settlement, Store, What,
+    };
+
+    /// A database as the first release left it: one event, which waits for its Provider.
+    const OLD: &str = r#"
+        INSERT INTO config(id, kind, namespace, name) VALUES(1, 'Alert', 'n', 'a'), (2, 'Provider', 'n', 'p');
+        INSERT INTO object VALUES(1, '', 'kustomize.toolkit.fluxcd.io', 'Kustomization', 'n', 'app', '{"s":"error","f":true}');
+        INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, change, body)
+            VALUES(1000, 1, 0, 7, 8, 'error', 'BuildFailed', 'main@sha1:aa', 1, x'7b7d');
+        INSERT INTO lane(id, dest, due, tail) VALUES(77, 2, 1000, 1000);
+        INSERT INTO delivery(id, lane, event, object, route, dest) VALUES(1000, 77, 1000, 1, 1, 2);
+        PRAGMA user_version = 1;
+    "#;
+
+    #[tokio::test]
+    async fn a_database_of_the_first_release_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Connection::open(folder.path().join(FILE)).unwrap();
+        old.execute_batch(FIRST).unwrap();
+        old.execute_batch(OLD).unwrap();
+        drop(old);
+        let store = Store::open_sqlite(folder.path(), Options::default()).unwrap();
+        let events = store.events(EventQuery::default()).await.unwrap().items;
+        assert_eq!((events.len(), &*events[0].reason), (1, "BuildFailed"));
+        let object = ObjectKey {
+            group: "kustomize.toolkit.fluxcd.io".into(),
+            kind: "Kustomization".into(),
+            namespace: "n".into(),
+            name: "app".into(),
+            ..ObjectKey::default()
+        };
+        let state = store.object_state(&object).await.unwrap().unwrap();
+        assert!(state.failed && state.rollouts.is_unheard());
+        assert!(store.rollouts(RolloutQuery::default()).await.unwrap().items.is_empty());
+        let (dest, ..) = store.dests().await.unwrap()[0];
+        let claim = store.claim(vec![(dest, Room { lanes: 1, probe: false })]).await.unwrap().lanes.remove(0);
+        assert!(matches!(claim.rows[0].what, What::Event { .. }) && claim.recovered);
+        let finish = Some(Finish { memo: Some(b"known".to_vec()), ..Finish::default() });
+        store.settle(Settlement { lane: claim.lane, dest, results: Vec::new(), finish });
+        store.flush().await;
+        let rows = store.deliveries(DeliveryQuery::default()).await.unwrap().items;
+        assert_eq!((rows[0].kind, rows[0].rollout), (DeliveryKind::Event, None));
+        store.close().await;
+    }
+}

@@ -1,9 +1,13 @@
 //! What every engine must do. An engine brings a [`Fixture`] and calls [`suite!`].
 
 pub mod append;
+pub mod hooks;
 pub mod lanes;
 pub mod model;
 pub mod records;
+pub mod rollouts;
+pub mod state_model;
+pub mod states;
 pub mod upkeep;
 
 use std::{
@@ -15,8 +19,9 @@ use std::{
 };
 
 use belfry_core::{
-    ConfigKey, ObjectKey, Seq, Time,
+    ConfigKey, ObjectKey, Seq, Time, event as flux_event,
     plan::{Candidate, Origin, RouteRef},
+    rollout::{Found, Sighting},
 };
 use belfry_store::{
     Appended, AttemptOutcome, AttemptRecord, Claim, Claims, DeliveryQuery, DeliveryRow, DestId, Finish, Options, Room,
@@ -191,6 +196,65 @@ pub fn event(n: u64, object: &str, providers: &[&str]) -> Candidate {
     }
 }
 
+/// A Flux object, as `event` has it.
+pub fn kustomization(name: &str) -> ObjectKey {
+    event(0, name, &[]).object
+}
+
+/// A commit, by a letter.
+pub fn commit(letter: char) -> String {
+    format!("{:02x}{}", letter as u32, "0".repeat(38))
+}
+
+pub fn revision(letter: char) -> String {
+    format!("main@sha1:{}", commit(letter))
+}
+
+/// What kustomize-controller would say now about a Kustomization going to a commit, with a body that says so. A reason
+/// that begins with `!` makes it an error.
+pub fn report(now: Time, object: &str, reason: &str, letter: char) -> Candidate {
+    let group = "kustomize.toolkit.fluxcd.io";
+    let failed = reason.starts_with('!');
+    let reason = reason.trim_start_matches('!');
+    let mut metadata = serde_json::json!({ format!("{group}/revision"): revision(letter) });
+    if reason == "ReconciliationSucceeded" {
+        metadata[format!("{group}/commit_status")] = "update".into();
+    }
+    let body = serde_json::json!({
+        "involvedObject": {
+            "apiVersion": format!("{group}/v1"), "kind": "Kustomization", "namespace": "apps", "name": object, "uid": "u",
+        },
+        "severity": if failed { "error" } else { "info" },
+        "timestamp": now.to_string(),
+        "message": format!("{reason} at {now}"),
+        "reason": reason,
+        "metadata": metadata,
+    });
+    let body = body.to_string().into_bytes();
+    let event = flux_event::read(&body).unwrap();
+    flux_event::candidate(&event, Origin::Recorder, "", body.into(), Vec::new())
+}
+
+/// What a watch saw now of the same.
+pub fn sighting(now: Time, object: &str, letter: char, found: Found) -> Sighting {
+    Sighting {
+        object: kustomization(object),
+        uid: "u".into(),
+        timestamp: Some(now.0 / 1_000_000),
+        revision: Some(revision(letter)),
+        origin_revision: None,
+        commit: Some(commit(letter)),
+        found,
+    }
+}
+
+/// A CommitStatus that posts through a Provider of this name.
+pub fn status(provider: &str, settle: u64) -> RouteRef {
+    let route = Arc::new(ConfigKey::commit_status("flux-system", &format!("status-{provider}")));
+    let provider = Arc::new(ConfigKey::provider("flux-system", provider));
+    RouteRef::commit_status(route, provider, false, Duration::from_secs(settle))
+}
+
 /// Makes a test of every requirement.
 #[macro_export]
 macro_rules! suite {
@@ -214,12 +278,34 @@ macro_rules! suite {
         ]);
         $crate::suite!(@ $fixture: upkeep [
             a_backlog_is_bounded, a_namespace_is_bounded, deleted_providers_end_their_deliveries,
-            deleted_alerts_end_their_deliveries, what_was_never_there_is_waited_for, old_events_go, undelivered_ones_stay,
+            deleted_alerts_end_their_deliveries, deleted_commit_statuses_end_their_deliveries, what_was_never_there_is_waited_for, old_events_go, undelivered_ones_stay,
             dead_letters_go_last, in_flight_is_left_alone, configuration_is_remembered,
+        ]);
+        $crate::suite!(@ $fixture: rollouts [
+            they_are_written_as_they_go, they_are_found, pages_of_them, events_are_found_by_reason_and_revision,
+            observations_fill_the_gaps, observations_without_news_leave_no_trace, observations_are_no_events,
+            a_repeat_hides_nothing, the_log_gives_the_same_states, they_go_with_their_events, the_newest_stays,
+            what_is_pruned_can_still_be_told_late, states_are_bounded,
+        ]);
+        $crate::suite!(@ $fixture: states [
+            a_status_is_told_of_rollouts, states_settle, the_newest_wins, what_is_in_flight_ends_as_it_ends,
+            a_failed_attempt_is_not_repeated_for_an_old_state, each_commit_has_a_lane, an_aggregate_has_one_lane,
+            a_new_state_is_no_way_around_a_back_off, the_memo_outlives_its_deliveries, the_unknown_is_told_once,
+            redelivery_tells_the_state_of_now, observed_rollouts_are_told, order_holds_under_load,
+        ]);
+        $crate::suite!(@ $fixture: hooks [
+            a_webhook_triggers_its_objects, waiting_triggers_do_for_all, what_is_in_flight_does_not, repeats_trigger_nothing,
+            repeats_are_known_after_a_crash, what_is_refused_teaches_nothing, the_last_ones_are_kept,
+            those_with_waiting_triggers_stay, they_go_with_age, triggers_are_deliveries, a_batch_of_webhooks,
+            a_trigger_tried_in_vain_gives_way,
         ]);
         #[test]
         fn model() {
             conformance::model::run::<$fixture>();
+        }
+        #[test]
+        fn state_model() {
+            conformance::state_model::run::<$fixture>();
         }
     };
     (@ $fixture:ty: $module:ident [$($name:ident),* $(,)?]) => {

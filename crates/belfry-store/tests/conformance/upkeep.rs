@@ -6,7 +6,7 @@ use belfry_core::{ConfigKey, Seq, plan::Candidate};
 use belfry_store::{DeliveryQuery, DeliveryState, EventQuery, Finish, Pruned, RowState};
 use serde_json::json;
 
-use super::{Fixture, World, event};
+use super::{Fixture, World, event, report, status};
 
 const MINUTE: Duration = Duration::from_secs(61);
 const MONTH: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -190,4 +190,18 @@ pub async fn dead_letters_go_last<F: Fixture>() {
     let left = seqs(&world).await;
     assert_eq!(left[0], dead);
     assert_eq!(left[1..], large[usize::try_from(pruned).unwrap()..]);
+}
+
+pub async fn deleted_commit_statuses_end_their_deliveries<F: Fixture>() {
+    let world = World::<F>::new();
+    let route = status("git", 0);
+    world.store.config_changed(vec![((*route.route).clone(), json!({}))]).await.unwrap();
+    let told = Candidate { routes: vec![route], ..report(world.now(), "app", "Progressing", 'a') };
+    world.stored(told).await;
+    world.store.config_changed(Vec::new()).await.unwrap();
+    world.pass(MINUTE);
+    assert_eq!(world.store.prune().await.unwrap(), Pruned { deleted: 1, ..Pruned::default() });
+    let dead = in_state(&world, DeliveryState::Dead).await;
+    assert_eq!(dead[0].2.as_deref(), Some("deleted: CommitStatus/flux-system/status-git was deleted"));
+    assert!(world.store.dests().await.unwrap().is_empty());
 }

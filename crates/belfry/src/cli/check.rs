@@ -41,7 +41,8 @@ impl Check {
             refused += 1;
             writeln!(out, "error: {problem} [Unreadable]")?;
         }
-        for finding in findings.iter().chain(&missing_secrets(&loaded, &snapshot)) {
+        let secrets = [missing_secrets(&loaded, &snapshot), receiver_secrets(&loaded, &snapshot)].concat();
+        for finding in findings.iter().chain(&secrets) {
             let Some(problem) = &finding.problem else { continue };
             let word = if problem.refused { "error" } else { "warning" };
             *(if problem.refused { &mut refused } else { &mut remarks }) += 1;
@@ -49,13 +50,41 @@ impl Check {
         }
         writeln!(
             out,
-            "{} Providers and {} Alerts in force, {} Secrets, {refused} errors, {remarks} warnings",
+            "{} Providers, {} Alerts and {} Receivers in force, {} Secrets, {refused} errors, {remarks} warnings",
             snapshot.providers().count(),
             snapshot.alerts().count(),
+            snapshot.receivers().filter(|rule| rule.flaw.is_none()).count(),
             loaded.secrets.len(),
         )?;
         Ok(u8::from(refused > 0))
     }
+}
+
+/// What is wrong with the Secrets of Receivers; one that no manifest holds may come from elsewhere.
+fn receiver_secrets(loaded: &Loaded, snapshot: &Snapshot) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for rule in snapshot.receivers().filter(|rule| rule.flaw.is_none()) {
+        let Some(reference) = &rule.spec.secret_ref else { continue };
+        let key = (rule.key.namespace.to_string(), reference.name.clone());
+        let problem = match loaded.secrets.get(&key) {
+            Some(secret) => belfry_receive::check_secret(&rule.spec, &rule.key.namespace, Some(secret)),
+            None => Some(Problem {
+                field: "spec.secretRef".into(),
+                reason: "SecretNotFound",
+                message: format!(
+                    "no manifest holds the Secret {}/{}; until there is one it takes nothing",
+                    key.0, key.1
+                ),
+                refused: false,
+            }),
+        };
+        found.extend(problem.map(|problem| Finding {
+            object: Some((*rule.key).clone()),
+            origin: String::new(),
+            problem: Some(problem),
+        }));
+    }
+    found
 }
 
 /// Secrets that a Provider names and no manifest holds: fine where they come from elsewhere, so only a remark.

@@ -154,7 +154,12 @@ impl Server {
             }
         };
 
-        let notifiers = Notifiers::new(Arc::new(Clients::new()), environment.clone(), settings.workload_identity);
+        let notifiers = Notifiers::new(
+            Arc::new(Clients::new()),
+            environment.clone(),
+            settings.workload_identity,
+            settings.cluster_name.clone(),
+        );
         let dispatch = Shared::new(
             store.clone(),
             configuration.clone(),

@@ -65,8 +65,14 @@ fn notifier(type_: &str, address: &str, secret: &[(&str, &str)]) -> Notifier {
         ..ProviderSpec::default()
     };
     let provider = ConfigKey::provider("apps", "hub");
-    let settings =
-        Settings { provider: &provider, spec: &spec, secret: Some(&secret), proxy_secret: None, cert_secret: None };
+    let settings = Settings {
+        provider: &provider,
+        spec: &spec,
+        secret: Some(&secret),
+        proxy_secret: None,
+        cert_secret: None,
+        cluster: "",
+    };
     build(&settings, &Arc::new(Clients::with_environment(Environment::default()))).unwrap()
 }
 

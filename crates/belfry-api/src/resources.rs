@@ -183,6 +183,39 @@ pub struct CdEventsSpec {
     /// OmitMessages leaves messages out: those of Helm may hold secrets.
     #[serde(skip_serializing_if = "is_false")]
     pub omit_messages: bool,
+    /// Rules come before the profile: the first whose condition holds decides what becomes of an event.
+    #[schemars(length(max = 32))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<CdEventsRule>,
+}
+
+/// CDEventsRule says what becomes of some events: nothing, or a CDEvent of a type and with a content of its own. Its
+/// expressions are CEL, with the variables event (as sent to a generic Provider), cluster (the name of its object's
+/// cluster) and live (the revision that its object succeeded with last, or an empty string).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CdEventsRule {
+    /// When is a CEL expression that evaluates to a bool: whether this rule is for the event.
+    #[schemars(length(min = 1, max = 4096))]
+    pub when: String,
+    /// Drop sends nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub drop: bool,
+    /// Type is the type of the CDEvent, such as dev.cdevents.service.deployed, with or without a version; or a custom
+    /// one, such as dev.cdeventsx.mytool-deployment.approved.0.1.0.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub type_: Option<String>,
+    /// Subject is a CEL expression that evaluates to the string subject.id. Defaults to the object as a service:
+    /// /<cluster>/<namespace>/<kind>/<name>.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub subject: Option<String>,
+    /// Content holds CEL expressions by the field of subject.content that they fill, such as artifactId or
+    /// environment.id. A field whose expression evaluates to optional.none() is left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub content: BTreeMap<String, String>,
 }
 
 /// The mapping of Flux events to CDEvents.

@@ -262,7 +262,7 @@ const KINDS: [(&str, &str); 9] = [
     ("FluxInstance", "fluxcd.controlplane.io"),
 ];
 
-const REASONS: [&str; 31] = [
+const REASONS: [&str; 32] = [
     "InstallSucceeded",
     "InstallFailed",
     "UpgradeSucceeded",
@@ -286,6 +286,7 @@ const REASONS: [&str; 31] = [
     "BuildFailed",
     "PruneFailed",
     "ArtifactFailed",
+    "DirectoryCreationFailed",
     "AccessDenied",
     "InvalidCELExpression",
     "NewArtifact",
@@ -322,22 +323,65 @@ fn options() -> impl Strategy<Value = Options> {
         select(Version::ALL.to_vec()),
         "[a-z-]{0,6}|.{0,6}",
         proptest::option::of(".{0,9}"),
+        select(vec![KustomizationAs::Service, KustomizationAs::Environment, KustomizationAs::None]),
         any::<[bool; 7]>(),
     )
-        .prop_map(|(profile, version, cluster, environment, [a, b, c, d, e, f, g])| Options {
+        .prop_map(|(profile, version, cluster, environment, kustomization_as, [a, b, c, d, e, f, g])| Options {
             profile,
             version,
             cluster,
             source: g.then(|| "https://flux.example.com/".into()),
             environment,
             incidents: if a { Incidents::All } else { Incidents::Running },
-            kustomization_as: if b { KustomizationAs::Service } else { KustomizationAs::Environment },
+            kustomization_as,
             sources: c,
             assume_merged: d,
             drift: e,
             test_cases: f,
             omit_messages: a && b,
         })
+}
+
+#[test]
+fn every_kind_reason_profile_and_version_is_valid() {
+    let mut types = std::collections::BTreeSet::new();
+    let revision = "main@sha1:1eabc9a41ca088515cab83f1cce49eb43e84b67f";
+    let tests = [TestCase { name: "a", passed: true }, TestCase { name: "b", passed: false }];
+    let open = Facts { incident: Some("i-1"), tests: &tests, ..Facts::default() };
+    for version in Version::ALL {
+        let official = Official::read(version.spec().as_str());
+        for profile in [Profile::Rfc, Profile::Pipeline, Profile::Build, Profile::Delivery] {
+            let told = |everything: bool| Options {
+                profile,
+                version,
+                cluster: CLUSTER.into(),
+                incidents: if everything { Incidents::All } else { Incidents::Running },
+                sources: everything,
+                assume_merged: everything,
+                drift: everything,
+                test_cases: everything,
+                ..Options::default()
+            };
+            for ((kind, group), reason) in KINDS.iter().flat_map(|kind| REASONS.map(|reason| (kind, reason))) {
+                for severity in ["info", "error"] {
+                    let event = flux(kind, group, severity, reason, Some(revision));
+                    let object = event::object(&event, "");
+                    for (options, facts) in [(told(false), Facts::default()), (told(true), open)] {
+                        let mapped = map(&reported(&event, &object), &facts, &options).unwrap();
+                        for emission in mapped.events {
+                            if let Some(official) = &official {
+                                official.hold(&emission.document);
+                            }
+                            assert!(validate(&emission.document, Mode::Strict, UnknownSchema::Reject).is_ok());
+                            hold_by_sdk(&emission.document);
+                            types.insert(format!("{profile:?} {}", emission.event_type));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    insta::assert_json_snapshot!("types_by_profile", types);
 }
 
 proptest! {

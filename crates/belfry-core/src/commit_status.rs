@@ -252,7 +252,7 @@ mod tests {
             };
             state = step(&state, &Input::Reported(report)).state;
         }
-        state.rollouts()[0].clone()
+        Rollout::clone(&state.rollouts()[0])
     }
 
     fn told(spec: &CommitStatusSpec, events: &[(&str, &str, &str, &str)]) -> String {

@@ -35,6 +35,8 @@ pub struct Settings<'a> {
     pub proxy_secret: Option<&'a SecretData>,
     /// What `certSecretRef` names.
     pub cert_secret: Option<&'a SecretData>,
+    /// Name of the cluster that this process serves; empty when it has none.
+    pub cluster: &'a str,
 }
 
 /// Settings in which Provider and Secrets have become one.
@@ -289,6 +291,11 @@ impl<'a> Resolved<'a> {
                 Misconfigured::new(Reason::Timeout, "spec.timeout is not a duration: write it like '15s' or '1m30s'")
             })
         })
+    }
+
+    /// Name of the cluster; empty when it has none.
+    pub(crate) fn cluster(&self) -> &'a str {
+        self.settings.cluster
     }
 
     /// The Provider's specification.

@@ -154,6 +154,7 @@ impl Case {
             secret: self.secret.as_ref(),
             proxy_secret: self.proxy_secret.as_ref(),
             cert_secret: self.cert_secret.as_ref(),
+            cluster: "prod-eu",
         };
         then(&settings)
     }

@@ -189,7 +189,8 @@ impl Server {
             receivers.open().await;
         }
         background.spawn(receivers.clone().keep(stopping.clone()));
-        let notifiers = Notifiers::new(clients, environment.clone(), settings.workload_identity);
+        let notifiers =
+            Notifiers::new(clients, environment.clone(), settings.workload_identity, settings.cluster_name.clone());
         let dispatch = Shared::new(
             store.clone(),
             configuration.clone(),

@@ -4,7 +4,7 @@ use belfry_core::go_json::Wire;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Custom, Emission, Unmappable, identity,
+    Custom, Emission, Unmappable, Version, identity,
     story::{Story, cut},
 };
 use crate::{
@@ -110,21 +110,26 @@ pub(super) fn finish(story: &Story<'_>, draft: Draft) -> Result<Emission, Unmapp
 
 /// Makes a document of what a user's rule wants to say.
 pub(super) fn finish_custom(story: &Story<'_>, custom: Custom) -> Result<Emission, Unmappable> {
-    let spec = story.options.version.spec();
     let Custom { event_type, subject, content } = custom;
+    let full = full_type(&event_type, story.options.version)?;
+    let subject = subject.unwrap_or_else(|| story.service.clone());
+    // Rules may make more than one event of a type; what they say is what tells them apart.
+    let name = format!("{full}\n{subject}\n{content}");
+    sealed(story, &full, &name, subject, content, flux(story))
+}
+
+/// The type that a user's rule means, with its version.
+pub(super) fn full_type(event_type: &str, version: Version) -> Result<String, Unmappable> {
+    let spec = version.spec();
     let full = match event_type.strip_prefix(STANDARD) {
-        None => vocabulary::is_custom(&event_type).then(|| event_type.clone()),
+        None => vocabulary::is_custom(event_type).then(|| event_type.to_owned()),
         Some(rest) => {
             let mut parts = rest.splitn(3, '.');
             let full = parts.next().zip(parts.next()).and_then(|(s, p)| vocabulary::full_type(s, p, spec));
             full.filter(|full| parts.next().is_none() || *full == event_type)
         }
     };
-    let Some(full) = full else { return Err(Unmappable::NoSuchType { event_type, version: spec.as_str() }) };
-    let subject = subject.unwrap_or_else(|| story.service.clone());
-    // Rules may make more than one event of a type; what they say is what tells them apart.
-    let name = format!("{full}\n{subject}\n{content}");
-    sealed(story, &full, &name, subject, content, flux(story))
+    full.ok_or_else(|| Unmappable::NoSuchType { event_type: event_type.to_owned(), version: spec.as_str() })
 }
 
 fn sealed(

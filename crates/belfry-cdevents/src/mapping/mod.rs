@@ -159,6 +159,14 @@ pub fn map(reported: &Reported<'_>, facts: &Facts<'_>, options: &Options) -> Res
     }
 }
 
+/// The type that a user's rule names, with its version.
+///
+/// # Errors
+/// When that version of the spec has no such type.
+pub fn custom_type(event_type: &str, version: Version) -> Result<String, Unmappable> {
+    document::full_type(event_type, version)
+}
+
 /// What a user's rule makes of an event.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod commit_status;
 mod eval;
 mod fault;
 mod functions;
+mod json;
 mod lex;
 pub mod limits;
 mod parse;
@@ -22,6 +23,7 @@ mod types;
 mod value;
 
 pub use commit_status::{NoCommitStatusId, commit_status_id, compile_commit_status};
+pub use json::NotJson;
 use types::Ty;
 pub use value::{Key, Moment, Value};
 

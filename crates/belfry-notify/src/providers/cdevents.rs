@@ -3,15 +3,21 @@
 //! What an event becomes depends on what was said before about its object: which revision is live, which incident is
 //! open. The lane remembers that, and it changes only once a delivery has ended well: every attempt says the same.
 
+mod rules;
+#[cfg(test)]
+mod tests;
+
 use belfry_api::{CdEventsIncidents, CdEventsKustomizationAs, CdEventsMode, CdEventsProfile, CdEventsSpec, Event};
 use belfry_cdevents::{
     http::{ContentMode, request},
     mapping::{
-        Facts, IncidentChange, Incidents, KustomizationAs, Mapped, Options, Profile, Reported, Unmappable, Version, map,
+        Facts, IncidentChange, Incidents, KustomizationAs, Mapped, Options, Profile, Reported, Unmappable, Version,
+        custom, map,
     },
 };
 use belfry_core::{notification::Notification, plan::Origin};
 use belfry_http::{HeaderMap, HeaderName, HeaderValue, Request, Url};
+use rules::{Rules, Ruling};
 use serde::{Deserialize, Serialize};
 
 use super::authorized;
@@ -27,6 +33,7 @@ struct CdEvents {
     authorization: Option<HeaderValue>,
     mode: ContentMode,
     options: Options,
+    rules: Rules,
 }
 
 /// What a lane remembers of its object.
@@ -48,21 +55,23 @@ struct Memo {
 }
 
 pub(crate) fn open(resolved: &Resolved<'_>) -> Result<Box<dyn Protocol>, Misconfigured> {
-    let spec = resolved.spec().cdevents.clone().unwrap_or_default();
+    let mut spec = resolved.spec().cdevents.clone().unwrap_or_default();
+    let rules = std::mem::take(&mut spec.rules);
     let mode = match spec.mode {
         CdEventsMode::Binary => ContentMode::Binary,
         CdEventsMode::Structured => ContentMode::Structured,
     };
+    let options = options(spec, resolved.cluster())?;
     Ok(Box::new(CdEvents {
         url: resolved.url()?,
         headers: resolved.extra_headers()?,
         authorization: resolved.bearer()?,
         mode,
-        options: options(spec)?,
+        rules: Rules::compile(&rules, options.version)?,
+        options,
     }))
 }
-
-fn options(spec: CdEventsSpec) -> Result<Options, Misconfigured> {
+fn options(spec: CdEventsSpec, cluster: &str) -> Result<Options, Misconfigured> {
     let version = match &spec.spec_version {
         None => Version::default(),
         Some(text) => Version::parse(text).ok_or_else(|| {
@@ -78,6 +87,7 @@ fn options(spec: CdEventsSpec) -> Result<Options, Misconfigured> {
             CdEventsProfile::Delivery => Profile::Delivery,
         },
         version,
+        cluster: cluster.to_owned(),
         source: spec.source,
         environment: spec.environment,
         incidents: match spec.incidents {
@@ -98,7 +108,30 @@ fn options(spec: CdEventsSpec) -> Result<Options, Misconfigured> {
 }
 
 impl CdEvents {
-    fn map(&self, notification: &Notification, memo: &Memo) -> Result<Mapped, Unmappable> {
+    /// What becomes of an event, by the rules and then by the profile; the error is why it can't be told.
+    fn map(&self, notification: &Notification, memo: &Memo) -> Result<Mapped, String> {
+        let clusters = [notification.object.cluster.as_str(), self.options.cluster.as_str(), "local"];
+        let cluster = clusters.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        let live = memo.live.as_deref().unwrap_or_default();
+        let mapped = match self.rules.rule(notification, cluster, live)? {
+            Ruling::Drop => {
+                return Ok(Mapped { skipped: Some("a rule of spec.cdevents.rules drops it"), ..Mapped::default() });
+            }
+            Ruling::Profile => self.mapped(notification, memo, |reported, facts| map(reported, facts, &self.options)),
+            Ruling::Emit(rule) => self.mapped(notification, memo, |reported, facts| {
+                let emission = custom(reported, facts, &self.options, rule)?;
+                Ok(Mapped { events: vec![emission], ..Mapped::default() })
+            }),
+        };
+        mapped.map_err(|error| format!("no valid CDEvent can be made of this: {error}"))
+    }
+
+    fn mapped(
+        &self,
+        notification: &Notification,
+        memo: &Memo,
+        make: impl FnOnce(&Reported<'_>, &Facts<'_>) -> Result<Mapped, Unmappable>,
+    ) -> Result<Mapped, Unmappable> {
         let event = &notification.event;
         let reported = Reported {
             event,
@@ -115,7 +148,7 @@ impl CdEvents {
             chain: memo.chain.as_deref().filter(|_| rolls_back),
             ..Facts::default()
         };
-        map(&reported, &facts, &self.options)
+        make(&reported, &facts)
     }
 
     fn request(&self, document: &serde_json::Value) -> Result<Request, Unsent> {
@@ -135,9 +168,7 @@ impl CdEvents {
 
 impl Protocol for CdEvents {
     fn render(&self, notification: &Notification) -> Result<Vec<Request>, Unsent> {
-        let mapped = self
-            .map(notification, &Memo::read(notification))
-            .map_err(|error| Unsent::Reject(format!("no valid CDEvent can be made of this: {error}")))?;
+        let mapped = self.map(notification, &Memo::read(notification)).map_err(Unsent::Reject)?;
         match mapped.skipped {
             Some(why) => Err(Unsent::Skip(why)),
             None => mapped.events.iter().map(|event| self.request(&event.document)).collect(),
@@ -179,76 +210,5 @@ fn succeeded(event: &Event) -> bool {
     match event.reason.as_str() {
         "ReconciliationSucceeded" => event.metadata.get("commit_status").is_some_and(|status| status == "update"),
         reason => matches!(reason, "InstallSucceeded" | "UpgradeSucceeded" | "RollbackSucceeded"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use belfry_core::plan::Change;
-    use serde_json::Value;
-
-    use super::*;
-    use crate::tests::{Case, probe, script::spoken};
-
-    /// Feeds events of one object through a Provider, each with what the one before left to remember.
-    fn story(profile: CdEventsProfile, events: &[(&str, &str, &str, Option<Change>)]) -> Vec<String> {
-        let mut case = Case::new("cdevents", "http://broker.example/in");
-        case.spec.cdevents = Some(CdEventsSpec { profile, ..CdEventsSpec::default() });
-        let notifier = case.build().unwrap();
-        let mut memo = Vec::new();
-        let mut told = Vec::new();
-        for (reason, severity, revision, change) in events {
-            let mut notification = probe(severity);
-            notification.event.reason = (*reason).into();
-            notification.event.metadata.insert("revision".into(), (*revision).into());
-            if *reason == "ReconciliationSucceeded" {
-                notification.event.metadata.insert("commit_status".into(), "update".into());
-            }
-            notification.change = *change;
-            notification.memo.clone_from(&memo);
-            told.push(match spoken(&notifier, &notification) {
-                Ok(requests) => requests
-                    .iter()
-                    .map(|request| {
-                        let body: Value = serde_json::from_slice(&request.body).unwrap();
-                        assert_eq!(request.headers["ce-type"], body["context"]["type"].as_str().unwrap());
-                        let parts: Vec<&str> = body["context"]["type"].as_str().unwrap().split('.').collect();
-                        parts[2..4].join(".")
-                    })
-                    .collect::<Vec<_>>()
-                    .join(" "),
-                Err(unsent) => format!("{unsent:?}"),
-            });
-            memo = notifier.remember(&notification).unwrap_or(memo);
-        }
-        told
-    }
-
-    const A: &str = "main@sha1:5394cb7f48332b2de7c17dd8b8384bbc84b7e738";
-    const B: &str = "main@sha1:a1afe267b54f38b46b487f6e938a6fd508278c07";
-
-    #[test]
-    fn an_incident_is_told_once_and_ends_once_and_a_periodic_success_is_silent() {
-        let events = [
-            ("ReconciliationSucceeded", "info", A, None),
-            ("ReconciliationSucceeded", "info", A, None),
-            ("HealthCheckFailed", "error", B, Some(Change::Failed)),
-            ("HealthCheckFailed", "error", B, None),
-            ("ReconciliationSucceeded", "info", B, Some(Change::Recovered)),
-            ("ReconciliationSucceeded", "info", B, None),
-        ];
-        insta::assert_yaml_snapshot!("cdevents_delivery", story(CdEventsProfile::Delivery, &events));
-        insta::assert_yaml_snapshot!("cdevents_rfc", story(CdEventsProfile::Rfc, &events));
-    }
-
-    #[test]
-    fn every_attempt_says_the_same() {
-        let notifier = Case::new("cdevents", "http://broker.example/in").build().unwrap();
-        let mut notification = probe("error");
-        notification.change = Some(Change::Failed);
-        let bodies = || -> Vec<_> {
-            spoken(&notifier, &notification).unwrap().into_iter().map(|request| request.body).collect()
-        };
-        assert_eq!(bodies(), bodies());
     }
 }

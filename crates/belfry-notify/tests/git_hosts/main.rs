@@ -76,8 +76,14 @@ fn with_settings<T>(
         ..ProviderSpec::default()
     };
     let provider = ConfigKey::provider("apps", "hub");
-    let settings =
-        Settings { provider: &provider, spec: &spec, secret: Some(&secret), proxy_secret: None, cert_secret: None };
+    let settings = Settings {
+        provider: &provider,
+        spec: &spec,
+        secret: Some(&secret),
+        proxy_secret: None,
+        cert_secret: None,
+        cluster: "",
+    };
     then(&settings, &Arc::new(Clients::with_environment(Environment::default())))
 }
 

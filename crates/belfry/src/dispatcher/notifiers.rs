@@ -21,6 +21,7 @@ pub struct Notifiers {
     clients: Arc<Clients>,
     environment: Arc<dyn Environment>,
     workload_identity: bool,
+    cluster: String,
     built: Mutex<HashMap<ConfigKey, Built>>,
 }
 
@@ -57,9 +58,15 @@ impl Secrets {
 }
 
 impl Notifiers {
-    /// No notifiers yet. `workload_identity` is the feature gate `ObjectLevelWorkloadIdentity`.
-    pub fn new(clients: Arc<Clients>, environment: Arc<dyn Environment>, workload_identity: bool) -> Self {
-        Self { clients, environment, workload_identity, built: Mutex::default() }
+    /// No notifiers yet. `workload_identity` is the feature gate `ObjectLevelWorkloadIdentity`, `cluster` the name that
+    /// this cluster goes by.
+    pub fn new(
+        clients: Arc<Clients>,
+        environment: Arc<dyn Environment>,
+        workload_identity: bool,
+        cluster: String,
+    ) -> Self {
+        Self { clients, environment, workload_identity, cluster, built: Mutex::default() }
     }
 
     /// The notifier of a Provider as it and its Secrets are now. `fresh` reads the Secrets past every cache.
@@ -170,7 +177,7 @@ impl Notifiers {
         Ok(secrets)
     }
 
-    fn settings<'a>(&self, rule: &'a ProviderRule, secrets: &'a Secrets) -> Result<Settings<'a>, Failure> {
+    fn settings<'a>(&'a self, rule: &'a ProviderRule, secrets: &'a Secrets) -> Result<Settings<'a>, Failure> {
         if rule.spec.service_account_name.is_some() && !self.workload_identity {
             return Err(Failure::new(
                 "spec.serviceAccountName is set, which needs the feature gate ObjectLevelWorkloadIdentity=true",
@@ -187,6 +194,7 @@ impl Notifiers {
             secret: secrets.auth.as_deref(),
             proxy_secret: secrets.proxy.as_deref(),
             cert_secret: secrets.certificates.as_deref(),
+            cluster: &self.cluster,
         })
     }
 }

@@ -165,7 +165,7 @@ async fn desired(
     // The object may have come back to the commit: then that is what its status tells of.
     let state = shared.store.object_state(&row.object).await?.unwrap_or_default();
     let newest = state.rollouts.rollouts().iter().rev().find(|known| known.commit.as_deref() == Some(commit));
-    let standing = newest.map_or_else(|| standing(rollout), Standing::from);
+    let standing = newest.map_or_else(|| standing(rollout), |known| Standing::from(&**known));
     let by = standing.superseded_by.map(|next| next.commit.clone().unwrap_or_else(|| next.revision.clone()));
     Ok(Some((of_object(&rule.spec, standing), by)))
 }

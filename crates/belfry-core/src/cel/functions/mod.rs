@@ -15,6 +15,7 @@ mod strings;
 mod time;
 
 pub(super) use collections::{find, get};
+pub(super) use time::{rfc3339, seconds};
 
 /// A function: its variants by type, and one body that finds out at run time which it is.
 #[derive(Debug)]

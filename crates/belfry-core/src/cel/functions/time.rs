@@ -150,7 +150,7 @@ pub(super) fn read_length(text: &str) -> Outcome {
 }
 
 /// A duration as `string()` writes it: in seconds.
-pub(super) fn seconds(nanos: i64) -> std::string::String {
+pub(in crate::cel) fn seconds(nanos: i64) -> std::string::String {
     format!("{}s", nanos as f64 / 1e9)
 }
 
@@ -159,7 +159,7 @@ pub(super) fn in_utc(moment: Moment) -> Moment {
 }
 
 /// RFC 3339 with as many digits of the second as there are.
-pub(super) fn rfc3339(moment: Moment) -> std::string::String {
+pub(in crate::cel) fn rfc3339(moment: Moment) -> std::string::String {
     let Some(local) = moment.local(moment.offset) else { return rfc3339(in_utc(moment)) };
     let mut out = local.strftime("%Y-%m-%dT%H:%M:%S%.f").to_string();
     match moment.offset {

@@ -126,3 +126,38 @@ fn the_id_of_a_commit_status_is_a_text_and_not_empty() {
         assert_eq!(compile_commit_status(expression).unwrap_err().to_string(), expected, "{expression}");
     }
 }
+
+#[test]
+fn values_become_json() {
+    let json = |expression: &str| {
+        let value = compile(expression, &[], Type::Dyn).unwrap().evaluate(&[]).unwrap();
+        value
+            .to_json(100)
+            .map_or_else(|error| error.to_string(), |json| json.map_or("absent".into(), |json| json.to_string()))
+    };
+    for (expression, expected) in [
+        ("null", "null"),
+        ("[1, 2]", "[1,2]"),
+        ("[3u, 4u]", "[3,4]"),
+        ("[5.0, 0.5, 1e300]", "[5,0.5,1e+300]"),
+        ("0.0 / 0.0", "NaN is no number in JSON"),
+        ("-1.0 / 0.0", "-inf is no number in JSON"),
+        ("{'b': b'\\xff\\xfe', 'a': b''}", r#"{"a":"","b":"//4="}"#),
+        ("{1: true}", r#"{"1":true}"#),
+        ("timestamp('2020-01-01T00:00:00.5+01:00')", r#""2020-01-01T00:00:00.5+01:00""#),
+        ("duration('90s')", r#""90s""#),
+        ("optional.none()", "absent"),
+        ("optional.of('a')", r#""a""#),
+        ("[optional.of(1), optional.none()]", "[1]"),
+        ("{'a': optional.none(), 'b': optional.of(1)}", r#"{"b":1}"#),
+        ("[int]", "a type is no value in JSON"),
+        ("'x'.replace('', 'xxxxxxxxxx').replace('', 'xxxxx')", "the value has more than 100 bytes as JSON"),
+        // Ten to the sixth lists, of which few exist.
+        (
+            "[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]].map(a, [a, a, a, a, a, a, a, a, a, a]).map(a, [a, a, a, a, a, a, a, a, a, a])",
+            "the value has more than 100 bytes as JSON",
+        ),
+    ] {
+        assert_eq!(json(expression), expected, "{expression}");
+    }
+}

@@ -269,7 +269,8 @@ impl SqliteWriter {
             let rollout = new.rollout.map(|rollout| rollout.0);
             delivery.execute(params![id, lane, cause, object, route, dest, new.kind.code(), rollout])?;
             self.next.delivery = new.id;
-            if due <= now.0 && !self.flight.is_claimed(new.lane) {
+            // What was decided later than this batch was begun is due all the same.
+            if due <= now.max(new.due).0 && !self.flight.is_claimed(new.lane) {
                 added.woken.push(new.dest);
             }
         }

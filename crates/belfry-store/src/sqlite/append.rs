@@ -254,8 +254,9 @@ impl SqliteWriter {
         )?;
         for new in &appends.deliveries {
             let due = match new.kind {
+                // Due now, though it was decided on a little later than the batch began.
                 DeliveryKind::Event => {
-                    lane.query_row(params![new.lane.0, new.dest.0, new.due.0, new.id], |row| row.get(0))?
+                    lane.query_row(params![new.lane.0, new.dest.0, new.due.0.min(now.0), new.id], |row| row.get(0))?
                 }
                 DeliveryKind::Rollout | DeliveryKind::Trigger => {
                     let closed = state::make_room(&self.connection, &self.flight, &mut self.held, new, now)?;

@@ -270,7 +270,7 @@ macro_rules! suite {
             what_came_meanwhile_is_due_at_once, released_lanes_are_as_before, results_stream_before_the_finish,
             the_memo_goes_with_the_outcome, stepping_aside_lets_others_pass, only_what_is_pending_changes,
             recovered_after_a_crash, room_is_kept, a_lost_claim_is_free_again, newest_is_what_no_event_follows,
-            those_who_wait_are_told,
+            those_who_wait_are_told, those_who_wait_are_told_as_time_goes_by,
         ]);
         $crate::suite!(@ $fixture: records [
             deliveries_tell_everything, filters, pages, attempts_are_kept, events_by_page, redelivery_is_a_new_delivery,

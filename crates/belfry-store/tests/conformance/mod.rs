@@ -284,7 +284,7 @@ macro_rules! suite {
         $crate::suite!(@ $fixture: rollouts [
             they_are_written_as_they_go, they_are_found, pages_of_them, events_are_found_by_reason_and_revision,
             observations_fill_the_gaps, observations_without_news_leave_no_trace, observations_are_no_events,
-            a_repeat_hides_nothing, the_log_gives_the_same_states, they_go_with_their_events, the_newest_stays,
+            a_repeat_hides_nothing, the_log_gives_the_same_states, they_go_with_their_events, the_newest_stays, numbers_go_on_behind_them,
             what_is_pruned_can_still_be_told_late, states_are_bounded,
         ]);
         $crate::suite!(@ $fixture: states [

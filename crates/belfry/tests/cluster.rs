@@ -15,8 +15,6 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 struct Server {
     process: Process,
     events: String,
-    receivers: String,
-    api: String,
     health: String,
     _data: tempfile::TempDir,
 }
@@ -35,14 +33,7 @@ impl Server {
             .env("RUNTIME_NAMESPACE", "flux-system")
             .spawn()
             .unwrap();
-        Self {
-            process,
-            events: format!("http://{events}/"),
-            receivers: format!("http://{receivers}"),
-            api: format!("http://{api}"),
-            health: format!("http://{health}/readyz"),
-            _data: data,
-        }
+        Self { process, events: format!("http://{events}/"), health: format!("http://{health}/readyz"), _data: data }
     }
 
     async fn ready(&mut self) {

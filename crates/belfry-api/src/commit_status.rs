@@ -111,7 +111,7 @@ pub struct CommitStatusStatus {
 
 /// PostedStatus is what was posted under a context.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct PostedStatus {
     /// Context of the status.
     pub context: String,

@@ -121,8 +121,8 @@ impl Report for Arc<CommitStatusReport> {
         json!({
             "conditions": status.conditions,
             "observedGeneration": status.observed_generation,
-            "posted": status.posted,
-            "withoutCommit": status.without_commit,
+            "posted": (!status.posted.is_empty()).then_some(&status.posted),
+            "withoutCommit": (!status.without_commit.is_empty()).then_some(&status.without_commit),
         })
     }
 }

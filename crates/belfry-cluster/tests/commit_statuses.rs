@@ -131,7 +131,7 @@ async fn a_status_is_written_when_it_changes_and_not_in_a_hurry() {
     api.delete("git", &DeleteParams::default()).await.unwrap();
     cluster.apply_yaml_in(&namespace, STATUS).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(api.get("git").await.unwrap().data.get("status"), None);
+    assert_eq!(api.get("git").await.unwrap().data["status"], json!({"observedGeneration": -1}), "the CRD's own");
     let failed = CommitStatusState::Failed { reason: "ProviderNotFound", message: "there is none".into() };
     let now = report(&api, &namespace, failed).await;
     sender.send_replace(Arc::new(vec![Arc::new(now)]));

@@ -338,3 +338,20 @@ async fn stop_signal() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_off_but_for_the_one_that_the_peer_has_no_gate_for() {
+        let gates = |text: &str| FeatureGates::from_str(text).unwrap();
+        let on =
+            |text: &str| FeatureGates::KNOWN.into_iter().filter(|gate| gates(text).is_on(gate)).collect::<Vec<_>>();
+        assert_eq!(on(""), ["AlertCommitStatus"]);
+        assert_eq!(on("AlertCommitStatus=true"), ["AlertCommitStatus"]);
+        assert_eq!(on("AlertCommitStatus=false, ObjectLevelWorkloadIdentity=true"), ["ObjectLevelWorkloadIdentity"]);
+        assert!(FeatureGates::from_str("AlertCommitStatus=maybe").is_err());
+        assert!(FeatureGates::from_str("Telepathy=true").unwrap_err().contains("AlertCommitStatus"));
+    }
+}

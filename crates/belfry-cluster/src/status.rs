@@ -20,7 +20,9 @@ use tokio::{
 };
 
 use crate::{
-    Cluster, Error, call,
+    Cluster, Error,
+    backoff::Backoff,
+    call,
     error::chain,
     follow::{Change, follow},
     kinds::Kind,
@@ -29,7 +31,7 @@ use crate::{
 };
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
-/// When to try again what failed, or what the API server took and did not keep.
+/// When to try again what was refused, or what the API server took and did not keep.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is to be said of one object.
@@ -93,6 +95,10 @@ type Place = (String, String);
 
 /// Writes what the newest reports say. Ends only by being dropped.
 pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiver<Arc<Vec<R>>>) {
+    // Without objects nothing is to be seen, not even a CRD.
+    if reports.wait_for(|reports| !reports.is_empty()).await.is_err() {
+        return;
+    }
     let known: Mutex<HashMap<Place, Current<R::Status>>> = Mutex::default();
     let changed = Notify::new();
     let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,8 +118,9 @@ pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiv
     };
     let work = async {
         let mut writer = Writer { cluster: &cluster, outage: Outage::default(), last: HashMap::new() };
+        let mut backoff = Backoff::new();
         loop {
-            let mut again = false;
+            let (mut again, mut down) = (false, false);
             let wanted = reports.borrow_and_update().clone();
             writer.last.retain(|_, (at, _)| at.elapsed() < AGAIN);
             for report in wanted.iter() {
@@ -132,8 +139,17 @@ pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiv
                     }
                     Written::Nothing => {}
                     Written::Later => again = true,
+                    Written::Down => {
+                        down = true;
+                        break;
+                    }
                 }
             }
+            if down {
+                backoff.wait().await;
+                continue;
+            }
+            backoff.reset();
             tokio::select! {
                 () = changed.notified() => {}
                 Ok(()) = reports.changed() => {}
@@ -148,13 +164,16 @@ pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiv
 enum Written<S> {
     Done(S),
     Nothing,
+    /// Not this one, for now.
     Later,
+    /// None at all.
+    Down,
 }
 
 struct Writer<'a, S> {
     cluster: &'a Cluster,
     outage: Outage,
-    /// What was written last, and when.
+    /// What was sent last, and when.
     last: HashMap<Place, (Instant, S)>,
 }
 
@@ -164,7 +183,7 @@ impl<S: Clone + PartialEq> Writer<'_, S> {
         if !seen.strange && status == seen.status {
             return Written::Nothing;
         }
-        // An API server with another CRD keeps not all of it.
+        // It was refused; or an API server with another CRD keeps not all of it.
         if self.last.get(place).is_some_and(|(_, last)| *last == status) {
             return Written::Later;
         }
@@ -183,6 +202,10 @@ impl<S: Clone + PartialEq> Writer<'_, S> {
             Err(Error::Refused { code: 404 | 409, .. }) => Written::Nothing,
             Err(error) => {
                 self.outage.failed(chain(&error));
+                if error.is_unavailable() {
+                    return Written::Down;
+                }
+                self.last.insert(place.clone(), (Instant::now(), status));
                 Written::Later
             }
         }

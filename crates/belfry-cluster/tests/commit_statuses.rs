@@ -159,4 +159,18 @@ async fn with_fluxs_crds_alone_there_is_a_configuration_all_the_same() {
     cluster.apply_yaml(&ours[0].1).await.unwrap();
     cluster.apply_yaml_in(NAMESPACE, STATUS).await.unwrap();
     assert_eq!(next().await, 3);
+
+    // A status whose API server is away, and comes back.
+    let api = objects(&cluster, NAMESPACE, "CommitStatus");
+    let first = report(&api, NAMESPACE, CommitStatusState::Ready { remarks: None }).await;
+    let (sender, reports) = watch::channel(Arc::new(Vec::new()));
+    let task = belfry.keep_commit_status_statuses(reports);
+    sender.send_replace(Arc::new(vec![Arc::new(first.clone())]));
+    status(&api, "it to be ready", |status| status["observedGeneration"] == 1).await;
+    cluster.stop_apiserver().unwrap();
+    sender.send_replace(Arc::new(vec![Arc::new(CommitStatusReport { posted: vec![shown(1)], ..first })]));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.start_apiserver().await.unwrap();
+    status(&api, "what happened meanwhile", |status| status["posted"][0]["state"] == "success").await;
+    task.abort();
 }

@@ -15,8 +15,6 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 struct Server {
     process: Process,
     events: String,
-    receivers: String,
-    api: String,
     metrics: String,
     health: String,
     _data: tempfile::TempDir,
@@ -39,8 +37,6 @@ impl Server {
         Self {
             process,
             events: format!("http://{events}/"),
-            receivers: format!("http://{receivers}"),
-            api: format!("http://{api}"),
             metrics: format!("http://{metrics}/metrics"),
             health: format!("http://{health}/readyz"),
             _data: data,

@@ -94,7 +94,7 @@ pub enum SupersededAs {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CommitStatusStatus {
-    /// Conditions of the CommitStatus: Ready.
+    /// Conditions of the CommitStatus: Ready; and Conflict, while another CommitStatus writes the same contexts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// ObservedGeneration is the generation of the spec that the conditions are about.

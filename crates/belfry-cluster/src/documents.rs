@@ -1,4 +1,4 @@
-//! Providers, Alerts and Receivers as documents: the complete list of all, anew with each change.
+//! Providers, Alerts, CommitStatuses and Receivers as documents: the complete list of all, anew with each change.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     Cluster,
     follow::{Change, follow},
-    kinds::{ALERT, PROVIDER, RECEIVER},
+    kinds::{ALERT, COMMIT_STATUS, PROVIDER, RECEIVER},
     seen::{Keep, Seen},
 };
 
@@ -26,12 +26,11 @@ use crate::{
 const TOGETHER: Duration = Duration::from_millis(50);
 
 impl Cluster {
-    /// All Providers, Alerts and Receivers, whenever they change: first when all are completely known, then the complete
+    /// All Providers, Alerts, CommitStatuses and Receivers, whenever they change: first when all are completely known, then the complete
     /// list again after each change (changes within 50 ms are one). A slow reader gets the newest list, not each.
     ///
     /// It never ends, whatever becomes of the API server; while the CRD of Providers or Alerts is missing there is no
-    /// complete list. Objects
-    /// come as they are, malformed or not, without `status`, `managedFields`, `resourceVersion` and kubectl's copy of
+    /// complete list. Objects come as they are, malformed or not, without `status`, `managedFields`, `resourceVersion` and kubectl's copy of
     /// the last applied manifest; a change of only those is none.
     ///
     /// Watches begin at once, so it needs a tokio runtime; they end when the stream is dropped.
@@ -76,6 +75,7 @@ async fn supply(cluster: Cluster, sender: watch::Sender<Option<Arc<Vec<Document>
     tokio::join!(
         follow(client, watched, &PROVIDER, tell),
         follow(client, watched, &ALERT, tell),
+        follow(client, watched, &COMMIT_STATUS, tell),
         follow(client, watched, &RECEIVER, tell),
         publish
     );
@@ -122,7 +122,8 @@ struct Documents {
 impl Documents {
     /// The list, if all kinds are completely known and something changed since it was given out.
     fn news(&mut self) -> Option<Arc<Vec<Document>>> {
-        let complete = [&PROVIDER, &ALERT, &RECEIVER].iter().all(|kind| self.complete.contains(kind.name));
+        let complete =
+            [&PROVIDER, &ALERT, &COMMIT_STATUS, &RECEIVER].iter().all(|kind| self.complete.contains(kind.name));
         let news = complete && std::mem::take(&mut self.changed);
         news.then(|| self.list.clone())
     }
@@ -134,8 +135,11 @@ impl Documents {
             Change::Removed(object) => self.remove(&(&resource.kind, object.namespace(), object.name())),
             // Who deletes the CRD deletes the objects, and the watch has told of each. That there is no list of a
             // kind is no reason to forget it.
-            // Without Receivers there is still something to deliver.
-            Change::Missing => resource.kind == RECEIVER.name && self.complete.insert(resource.kind.clone()),
+            // Without Receivers, or with Flux's CRDs alone, there is still something to deliver.
+            Change::Missing => {
+                let spared = [RECEIVER.name, COMMIT_STATUS.name].contains(&resource.kind.as_str());
+                spared && self.complete.insert(resource.kind.clone())
+            }
         };
     }
 

@@ -27,6 +27,8 @@ pub(crate) static PROVIDER: Kind = ours("Provider", belfry_api::STORAGE_VERSION)
 pub(crate) static ALERT: Kind = ours("Alert", belfry_api::STORAGE_VERSION);
 /// Which webhooks are taken.
 pub(crate) static RECEIVER: Kind = ours("Receiver", "v1");
+/// Which rollouts are shown as commit statuses.
+pub(crate) static COMMIT_STATUS: Kind = ours("CommitStatus", belfry_api::COMMIT_STATUS_VERSIONS[0]);
 
 /// The kinds that an Alert may name: what the object index holds.
 pub(crate) static OBJECTS: [Kind; 12] = [

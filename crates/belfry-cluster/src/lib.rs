@@ -1,5 +1,5 @@
 //! Kubernetes: configuration and Flux objects from watches, Secrets, Kubernetes Events, finalizers, the status of
-//! Receivers, requests for reconciliation, and whether the served CRDs are ours.
+//! Receivers and CommitStatuses, requests for reconciliation, and whether the served CRDs are ours.
 //!
 //! It knows neither HTTP servers nor providers nor the store: it is given functions and gives streams. It compiles no
 //! configuration; it supplies the documents that `belfry_core::config::compile` takes. Nothing here needs the API
@@ -9,6 +9,7 @@ mod announce;
 mod backoff;
 mod bucket;
 mod call;
+mod commit_statuses;
 mod connect;
 mod definitions;
 mod discover;
@@ -23,6 +24,7 @@ mod receivers;
 mod recorder;
 mod secrets;
 mod seen;
+mod status;
 mod transport;
 mod trigger;
 
@@ -32,6 +34,7 @@ use belfry_core::announcement::Announcement;
 use kube::Client;
 
 pub use crate::{
+    commit_statuses::{CommitStatusReport, CommitStatusState},
     connect::{Settings, connect},
     error::Error,
     objects::ObjectChange,

@@ -1,37 +1,19 @@
 //! What Receivers say of themselves: webhook path and conditions, in the peer's words, written when they change.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use belfry_api::{Condition, ReceiverStatus};
+use belfry_api::ReceiverStatus;
 use belfry_core::{ConfigKey, announcement::Announcement};
-use http::Method;
 use jiff::Timestamp;
-use kube::core::ApiResource;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    Cluster, Error, call,
-    error::chain,
-    follow::{Change, follow},
-    kinds::RECEIVER,
-    outage::Outage,
-    seen::{Keep, Seen},
+    Cluster,
+    kinds::{Kind, RECEIVER},
+    status::{Report, condition, keep, set},
 };
 
-const MERGE_PATCH: &str = "application/merge-patch+json";
-/// When to try again what failed.
-const AGAIN: Duration = Duration::from_secs(10);
-const WHAT: &str = "writing the status of Receivers";
 /// The conditions that are ours to write.
 const OWNED: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
@@ -97,180 +79,73 @@ impl Cluster {
     }
 }
 
-/// A Receiver as the API server has it.
-#[derive(Clone, Debug, PartialEq)]
-struct Current {
-    path: String,
-    uid: String,
-    generation: i64,
-    status: ReceiverStatus,
-    /// The status can't be read, or isn't there.
-    strange: bool,
-}
+impl Report for ReceiverReport {
+    type Status = ReceiverStatus;
+    const WHAT: &'static str = "writing the status of Receivers";
+    // What changes is rare, and whoever made a Receiver waits for its path.
+    const GATHER: Duration = Duration::ZERO;
 
-/// What a watch keeps of it.
-#[derive(Clone, Debug)]
-struct Kept {
-    uid: String,
-    generation: i64,
-    status: Value,
-}
-
-impl Keep for Kept {
-    const METADATA_ONLY: bool = false;
-
-    fn keep(mut object: Value) -> Self {
-        Self {
-            uid: object["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
-            generation: object["metadata"]["generation"].as_i64().unwrap_or_default(),
-            status: object["status"].take(),
-        }
+    fn kind() -> &'static Kind {
+        &RECEIVER
     }
-}
 
-type Place = (String, String);
-
-async fn keep(cluster: Cluster, mut reports: watch::Receiver<Arc<Vec<ReceiverReport>>>) {
-    let known: Mutex<HashMap<Place, Current>> = Mutex::default();
-    let changed = Notify::new();
-    let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
-    let tell = |resource: &ApiResource, change: Change<Kept>| {
-        match change {
-            Change::Listed(objects) => *lock() = objects.into_iter().map(|object| current(resource, object)).collect(),
-            Change::Applied(object) => {
-                let (place, current) = current(resource, object);
-                lock().insert(place, current);
-            }
-            Change::Removed(object) => {
-                lock().remove(&(object.namespace().to_owned(), object.name().to_owned()));
-            }
-            Change::Missing => lock().clear(),
-        }
-        changed.notify_one();
-    };
-    let work = async {
-        let mut outage = Outage::default();
-        loop {
-            let mut failed = false;
-            let wanted = reports.borrow_and_update().clone();
-            for report in wanted.iter() {
-                let place = (report.key.namespace.to_string(), report.key.name.to_string());
-                let seen = lock().get(&place).cloned();
-                let Some(seen) = seen.filter(|seen| seen.uid == *report.uid && seen.generation == report.generation)
-                else {
-                    continue;
-                };
-                let Some(status) = next(report, &seen, Timestamp::now()) else { continue };
-                match write(&cluster, &seen.path, &status).await {
-                    Ok(()) => {
-                        outage.over(WHAT);
-                        let mut known = lock();
-                        if let Some(still) = known.get_mut(&place).filter(|still| **still == seen) {
-                            still.status = status.clone();
-                        }
-                        drop(known);
-                        announce(&cluster, report, &seen.status, &status);
-                    }
-                    // Gone or changed meanwhile: the watch tells of it.
-                    Err(Error::Refused { code: 404 | 409, .. }) => {}
-                    Err(error) => {
-                        outage.failed(chain(&error));
-                        failed = true;
-                    }
-                }
-            }
-            tokio::select! {
-                () = changed.notified() => {}
-                Ok(()) = reports.changed() => {}
-                () = tokio::time::sleep(AGAIN), if failed => {}
-            }
-        }
-    };
-    tokio::join!(follow(&cluster.inner.client, &cluster.watched, &RECEIVER, tell), work);
-}
-
-fn current(resource: &ApiResource, object: Seen<Kept>) -> (Place, Current) {
-    let place = (object.namespace().to_owned(), object.name().to_owned());
-    let (version, plural) = (&resource.api_version, &resource.plural);
-    let path = format!("/apis/{version}/namespaces/{}/{plural}/{}/status", place.0, place.1);
-    let Kept { uid, generation, status } = object.kept;
-    let read = ReceiverStatus::deserialize(&status);
-    let strange = read.is_err();
-    (place, Current { path, uid, generation, status: read.unwrap_or_default(), strange })
-}
-
-async fn write(cluster: &Cluster, path: &str, status: &ReceiverStatus) -> Result<(), Error> {
-    // A field that is empty has to go away, which a merge patch says by null.
-    let patch = json!({ "status": {
-        "conditions": status.conditions,
-        "webhookPath": status.webhook_path,
-        "observedGeneration": status.observed_generation,
-        "lastHandledReconcileAt": status.last_handled_reconcile_at,
-    }});
-    call::send(&cluster.inner.client, WHAT, Method::PATCH, path, Some((MERGE_PATCH, &patch))).await.map(drop)
-}
-
-/// The status that a Receiver should have, if it is another one.
-fn next(report: &ReceiverReport, seen: &Current, now: Timestamp) -> Option<ReceiverStatus> {
-    let mut status = seen.status.clone();
-    status.last_handled_reconcile_at.clone_from(&report.requested_at);
-    let set = |status: &mut ReceiverStatus, type_: &str, word: &str, reason: &str, message: &str| {
-        set(status, condition(report.generation, type_, word, reason, message), now);
-    };
-    match &report.state {
-        ReceiverState::Suspended => {}
-        ReceiverState::Ready { path } => {
-            let message = format!("Receiver initialized for path: {path}");
-            set(&mut status, "Ready", "True", "Succeeded", &message);
-            status.conditions.retain(|condition| !matches!(condition.type_.as_str(), "Reconciling" | "Stalled"));
-            status.webhook_path = Some(path.clone());
-            status.observed_generation = Some(report.generation);
-        }
-        ReceiverState::Stalled { reason, message } => {
-            let message = format!("Reconciliation failed terminally due to configuration error: {message}");
-            set(&mut status, "Ready", "False", reason, &message);
-            set(&mut status, "Stalled", "True", reason, &message);
-            status.conditions.retain(|condition| condition.type_ != "Reconciling");
-            status.observed_generation = Some(report.generation);
-        }
-        ReceiverState::NoToken { reason, message } => {
-            set(&mut status, "Ready", "False", reason, message);
-            set(&mut status, "Reconciling", "True", "ProgressingWithRetry", "Reconciliation in progress");
-            status.conditions.retain(|condition| condition.type_ != "Stalled");
-            status.webhook_path = None;
-        }
+    fn key(&self) -> &ConfigKey {
+        &self.key
     }
-    // The peer's order, after what others may have put there.
-    status.conditions.sort_by_key(|condition| OWNED.iter().position(|owned| *owned == condition.type_));
-    (seen.strange || status != seen.status).then_some(status)
-}
 
-fn condition(generation: i64, type_: &str, status: &str, reason: &str, message: &str) -> Condition {
-    Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        observed_generation: Some(generation),
-        last_transition_time: String::new(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
+    fn uid(&self) -> &str {
+        &self.uid
     }
-}
 
-/// Puts a condition in the place of the one of its type. Its time is when its status changed.
-fn set(status: &mut ReceiverStatus, mut condition: Condition, now: Timestamp) {
-    match status.conditions.iter_mut().find(|known| known.type_ == condition.type_) {
-        Some(known) if known.status == condition.status => {
-            condition.last_transition_time = std::mem::take(&mut known.last_transition_time);
-            *known = condition;
+    fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    fn next(&self, seen: &ReceiverStatus, now: Timestamp) -> ReceiverStatus {
+        let mut status = seen.clone();
+        status.last_handled_reconcile_at.clone_from(&self.requested_at);
+        let set = |status: &mut ReceiverStatus, type_: &str, word: &str, reason: &str, message: &str| {
+            set(&mut status.conditions, condition(self.generation, type_, word, reason, message), now);
+        };
+        match &self.state {
+            ReceiverState::Suspended => {}
+            ReceiverState::Ready { path } => {
+                let message = format!("Receiver initialized for path: {path}");
+                set(&mut status, "Ready", "True", "Succeeded", &message);
+                status.conditions.retain(|condition| !matches!(condition.type_.as_str(), "Reconciling" | "Stalled"));
+                status.webhook_path = Some(path.clone());
+                status.observed_generation = Some(self.generation);
+            }
+            ReceiverState::Stalled { reason, message } => {
+                let message = format!("Reconciliation failed terminally due to configuration error: {message}");
+                set(&mut status, "Ready", "False", reason, &message);
+                set(&mut status, "Stalled", "True", reason, &message);
+                status.conditions.retain(|condition| condition.type_ != "Reconciling");
+                status.observed_generation = Some(self.generation);
+            }
+            ReceiverState::NoToken { reason, message } => {
+                set(&mut status, "Ready", "False", reason, message);
+                set(&mut status, "Reconciling", "True", "ProgressingWithRetry", "Reconciliation in progress");
+                status.conditions.retain(|condition| condition.type_ != "Stalled");
+                status.webhook_path = None;
+            }
         }
-        Some(known) => {
-            condition.last_transition_time = format!("{now:.0}");
-            *known = condition;
-        }
-        None => {
-            condition.last_transition_time = format!("{now:.0}");
-            status.conditions.push(condition);
-        }
+        // The peer's order, after what others may have put there.
+        status.conditions.sort_by_key(|condition| OWNED.iter().position(|owned| *owned == condition.type_));
+        status
+    }
+
+    fn fields(status: &ReceiverStatus) -> Value {
+        json!({
+            "conditions": status.conditions,
+            "webhookPath": status.webhook_path,
+            "observedGeneration": status.observed_generation,
+            "lastHandledReconcileAt": status.last_handled_reconcile_at,
+        })
+    }
+
+    fn written(&self, cluster: &Cluster, before: &ReceiverStatus, after: &ReceiverStatus) {
+        announce(cluster, self, before, after);
     }
 }
 

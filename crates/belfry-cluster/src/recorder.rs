@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use belfry_api::{GROUP, RECEIVER_VERSIONS, STORAGE_VERSION};
+use belfry_api::{COMMIT_STATUS_VERSIONS, GROUP, RECEIVER_VERSIONS, STORAGE_VERSION};
 use belfry_core::{ConfigKind, announcement::Announcement};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -92,6 +92,7 @@ impl Recorder {
         let (first, last) = (seconds(entry.first), seconds(at));
         let version = match said.object.kind {
             ConfigKind::Receiver => RECEIVER_VERSIONS[0],
+            ConfigKind::CommitStatus => COMMIT_STATUS_VERSIONS[0],
             _ => STORAGE_VERSION,
         };
         let mut reference = json!({
@@ -216,6 +217,22 @@ mod tests {
             "count": 1,
         });
         assert_eq!(entry.event, expected);
+    }
+
+    #[test]
+    fn it_is_about_an_object_in_the_version_of_its_kind() {
+        for (object, reference) in [
+            (ConfigKey::provider("apps", "x"), "v1beta3 Provider"),
+            (ConfigKey::commit_status("apps", "x"), "v1beta1 CommitStatus"),
+            (ConfigKey::receiver("apps", "x"), "v1 Receiver"),
+        ] {
+            let said = Announcement { object, ..announcement("no") };
+            let entry = Recorder::default().take_in(&said, AT, Instant::now()).unwrap();
+            let about = &entry.event["involvedObject"];
+            let (version, kind) = reference.split_once(' ').unwrap();
+            assert_eq!(about["apiVersion"], format!("notification.toolkit.fluxcd.io/{version}"));
+            assert_eq!(about["kind"], kind);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ async fn ours_are_ours_until_somebody_changes_them() {
     allowed(&belfry, "default").await;
     let expected: Vec<Value> =
         definitions().unwrap().unwrap().iter().map(|(_, yaml)| serde_saphyr::from_str(yaml).unwrap()).collect();
-    assert_eq!(expected.len(), 3);
+    assert_eq!(expected.len(), 4);
     assert_eq!(belfry.crd_differences(&expected).await.unwrap(), [""; 0]);
 
     let name = "alerts.notification.toolkit.fluxcd.io";

@@ -97,6 +97,9 @@ pub struct Condition {
     /// The generation that it tells of.
     #[serde(default)]
     pub observed_generation: i64,
+    /// When its status changed last, as the controller wrote it.
+    #[serde(default)]
+    pub last_transition_time: String,
 }
 
 impl IndexedObject {

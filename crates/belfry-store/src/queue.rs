@@ -103,6 +103,8 @@ struct State {
     inputs: VecDeque<Job>,
     /// Everything else.
     others: VecDeque<Job>,
+    /// Inputs in the batch before.
+    before: usize,
     events: usize,
     bytes: usize,
     mode: Mode,
@@ -119,7 +121,9 @@ impl State {
     /// deliveries go slower, and not the controllers that report.
     fn batch(&mut self) -> Vec<Job> {
         let inputs = self.inputs.len().min(limits::APPEND_BATCH);
-        let share = if inputs == 0 { limits::APPEND_BATCH } else { inputs.div_ceil(SHARE) };
+        // Those who were answered by the batch before are likely to come back in a moment.
+        let busy = inputs.max(std::mem::replace(&mut self.before, inputs));
+        let share = if busy == 0 { limits::APPEND_BATCH } else { busy.div_ceil(SHARE) };
         let others = self.others.len().min(share);
         self.others.drain(..others).chain(self.inputs.drain(..inputs)).collect()
     }
@@ -137,6 +141,7 @@ impl Queue {
             state: Mutex::new(State {
                 inputs: VecDeque::new(),
                 others: VecDeque::new(),
+                before: 0,
                 events: 0,
                 bytes: 0,
                 mode: Mode::Open,

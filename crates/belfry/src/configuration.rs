@@ -50,14 +50,14 @@ impl Configuration {
 
     /// Puts a complete set of documents in force and tells the log what is new about them. An object that doesn't compile
     /// keeps its last good version.
-    pub fn apply(&self, documents: &[Document]) -> Arc<Snapshot> {
+    pub fn apply(&self, documents: &[Document]) -> (Arc<Snapshot>, Vec<Finding>) {
         let (snapshot, findings) = config::compile(documents, &self.snapshot.load(), &self.options);
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(snapshot.clone());
         self.compiled.store(true, Ordering::Release);
         self.tell(&findings);
         self.version.send_modify(|version| *version += 1);
-        snapshot
+        (snapshot, findings)
     }
 
     /// Says each finding once, until it has gone away.

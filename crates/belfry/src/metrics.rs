@@ -23,6 +23,8 @@ pub struct Metrics {
     triggers: Family<TriggerLabels, Counter>,
     events: Family<EventLabels, Counter>,
     deliveries: Family<DeliveryLabels, Counter>,
+    commit_statuses: Family<CommitStatusLabels, Counter>,
+    observations: Family<ObservationLabels, Counter>,
     latency: Family<TypeLabels, Histogram>,
     attempts: Family<TypeLabels, Histogram>,
     gauges: Gauges,
@@ -68,6 +70,23 @@ pub struct DeliveryLabels {
     pub r#type: String,
     /// `delivered`, `retry`, `misconfigured`, `dead`, `skipped`.
     pub outcome: &'static str,
+}
+
+/// One CommitStatus' attempts that ended in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CommitStatusLabels {
+    /// Namespace of the CommitStatus.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// As of a delivery; or `ended`, when the git host takes no more of the context, or `no_commit`.
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObservationLabels {
+    kind: String,
+    result: &'static str,
 }
 
 /// One Receiver's webhooks of which the same became.
@@ -155,6 +174,18 @@ impl Metrics {
         registry.register("belfry_events", "Events that were posted, by what became of them", events.clone());
         let deliveries = Family::default();
         registry.register("belfry_deliveries", "Attempts at deliveries, by outcome", deliveries.clone());
+        let commit_statuses = Family::default();
+        registry.register(
+            "belfry_commit_statuses",
+            "Attempts to show a rollout on a git host, by what became of them",
+            commit_statuses.clone(),
+        );
+        let observations = Family::default();
+        registry.register(
+            "belfry_observations",
+            "Statuses of Flux objects that may decide a rollout: news, or known already",
+            observations.clone(),
+        );
         let latency = Family::new_with_constructor(seconds as fn() -> Histogram);
         registry.register(
             "belfry_delivery_latency_seconds",
@@ -198,6 +229,8 @@ impl Metrics {
             triggers,
             events,
             deliveries,
+            commit_statuses,
+            observations,
             latency,
             attempts,
             gauges,
@@ -224,6 +257,17 @@ impl Metrics {
         let type_ = TypeLabels { r#type: labels.r#type.clone() };
         self.attempts.get_or_create(&type_).observe(took.as_secs_f64());
         self.deliveries.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt at a commit status.
+    pub fn count_commit_status(&self, labels: &CommitStatusLabels) {
+        self.commit_statuses.get_or_create(labels).inc();
+    }
+
+    /// Counts what a watch saw of an object of this kind.
+    pub fn count_observation(&self, kind: &str, is_news: bool) {
+        let result = if is_news { "news" } else { "known" };
+        self.observations.get_or_create(&ObservationLabels { kind: kind.to_owned(), result }).inc();
     }
 
     /// Notes how long an event took to its destination.

@@ -22,14 +22,16 @@ use tokio::{
 use crate::{
     api::Api,
     configuration::Configuration,
-    dispatcher::{Dispatcher, Notifiers, Shared},
+    dispatcher::{Dispatcher, Notifiers, Parts, Shared},
     environment::{Environment, Standalone},
     intake::Intake,
     metrics::Metrics,
+    observer::Observer,
     operations::Operations,
     receivers::{self, Receivers},
     server::{self, Bounds},
-    source::{self, Directories},
+    source::{self, Directories, Listeners},
+    status_board::StatusBoard,
 };
 
 /// How often the store is pruned.
@@ -95,6 +97,8 @@ pub struct Settings {
     pub no_cross_namespace_refs: bool,
     /// The feature gate `ObjectLevelWorkloadIdentity`.
     pub workload_identity: bool,
+    /// The feature gate `AlertCommitStatus`.
+    pub alert_commit_status: bool,
 }
 
 /// A running server.
@@ -143,9 +147,12 @@ impl Server {
         let configuration = Arc::new(Configuration::new(Options {
             no_cross_namespace_refs: settings.no_cross_namespace_refs,
             runtime_namespace: settings.runtime_namespace.clone(),
+            no_alert_commit_status: !settings.alert_commit_status,
         }));
         let mut background = JoinSet::new();
         let mut statuses = None;
+        let board = Arc::new(StatusBoard::default());
+        let observer = Arc::new(Observer::new(&settings.cluster_name));
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -166,7 +173,10 @@ impl Server {
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
                 let (configuration, store) = (configuration.clone(), store.clone());
-                background.spawn(source::follow(cluster.clone(), configuration, store, stopping.clone()));
+                background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
+                cluster.keep_commit_status_statuses(board.reports());
+                let listeners = Listeners { observer, board: board.clone() };
+                background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
                 statuses = Some(cluster.clone());
                 cluster
@@ -191,15 +201,16 @@ impl Server {
         background.spawn(receivers.clone().keep(stopping.clone()));
         let notifiers =
             Notifiers::new(clients, environment.clone(), settings.workload_identity, settings.cluster_name.clone());
-        let dispatch = Shared::new(
-            store.clone(),
-            configuration.clone(),
-            environment.clone(),
-            metrics.clone(),
+        let parts = Parts {
+            store: store.clone(),
+            configuration: configuration.clone(),
+            environment: environment.clone(),
+            metrics: metrics.clone(),
             notifiers,
-            settings.public_url,
-            stopping.clone(),
-        );
+            public_url: settings.public_url,
+            board,
+        };
+        let dispatch = Shared::new(parts, stopping.clone());
         let dispatcher = tokio::spawn(Dispatcher::new(dispatch.clone()).run());
         background.spawn(prune(store.clone()));
 

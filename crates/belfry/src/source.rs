@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use belfry_cluster::{Cluster, ObjectChange};
 use belfry_core::{
-    config::Document,
+    config::{Document, Finding},
     index::{IndexedObject, ObjectIndex},
 };
 use belfry_store::Store;
@@ -16,7 +16,9 @@ use crate::{
     configuration::Configuration,
     environment::Standalone,
     manifests::{self, Loaded},
+    observer::Observer,
     server::stopped,
+    status_board::StatusBoard,
 };
 
 /// How often directories are looked at for changes. Polling, since a ConfigMap mount changes by swapping links.
@@ -25,12 +27,13 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long events wait, at the start, for the Flux objects whose labels may select them.
 const INDEX: Duration = Duration::from_secs(5);
 
-/// Puts documents in force and saves them.
-async fn apply(configuration: &Configuration, store: &Store, documents: &[Document]) {
-    let snapshot = configuration.apply(documents);
+/// Puts documents in force and saves them. What was found about them.
+async fn apply(configuration: &Configuration, store: &Store, documents: &[Document]) -> Vec<Finding> {
+    let (snapshot, findings) = configuration.apply(documents);
     if let Err(error) = store.config_changed(snapshot.bodies()).await {
         tracing::warn!(%error, "can't save the configuration; it is in force all the same");
     }
+    findings
 }
 
 /// Configuration from directories of manifests.
@@ -93,13 +96,23 @@ impl Directories {
     }
 }
 
+/// Who is told of what a cluster's watches see.
+pub struct Listeners {
+    /// Of Flux objects.
+    pub observer: Arc<Observer>,
+    /// Of CommitStatuses.
+    pub board: Arc<StatusBoard>,
+}
+
 /// Follows a cluster's configuration and objects until `stop`.
 pub async fn follow(
     cluster: Arc<Cluster>,
     configuration: Arc<Configuration>,
     store: Store,
+    listeners: Listeners,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Listeners { observer, board } = listeners;
     // Until the API server answers, what it said last counts.
     match store.saved_config().await {
         Ok(saved) if !saved.is_empty() => {
@@ -112,13 +125,17 @@ pub async fn follow(
         Err(error) => tracing::warn!(%error, "can't read the saved configuration"),
     }
     let synced = Arc::new(Notify::new());
-    let (index, told) = (configuration.clone(), synced.clone());
+    let (index, told, sees) = (configuration.clone(), synced.clone(), observer.clone());
     let _objects = cluster.watch_objects(move |change| match change {
         ObjectChange::Synced => {
             index.set_synced();
+            index.with_index(|index| sees.synced(index));
             told.notify_one();
         }
-        change => index.update_index(|index| apply_change(index, change)),
+        change => index.update_index(|index| {
+            sees.see(index, &change);
+            apply_change(index, change);
+        }),
     });
     let _finalizers = cluster.release_finalizers();
     let mut documents = std::pin::pin!(cluster.config());
@@ -126,7 +143,11 @@ pub async fn follow(
     loop {
         tokio::select! {
             _ = &mut indexed, if !configuration.is_indexed() => configuration.set_indexed(),
-            Some(documents) = documents.next() => apply(&configuration, &store, &documents).await,
+            Some(documents) = documents.next() => {
+                let findings = apply(&configuration, &store, &documents).await;
+                board.configured(&documents, &findings);
+                configuration.with_index(|index| observer.configured(index));
+            }
             () = stopped(&mut stop) => return,
         }
     }

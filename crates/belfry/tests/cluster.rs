@@ -15,6 +15,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 struct Server {
     process: Process,
     events: String,
+    metrics: String,
     health: String,
     _data: tempfile::TempDir,
 }
@@ -33,7 +34,13 @@ impl Server {
             .env("RUNTIME_NAMESPACE", "flux-system")
             .spawn()
             .unwrap();
-        Self { process, events: format!("http://{events}/"), health: format!("http://{health}/readyz"), _data: data }
+        Self {
+            process,
+            events: format!("http://{events}/"),
+            metrics: format!("http://{metrics}/metrics"),
+            health: format!("http://{health}/readyz"),
+            _data: data,
+        }
     }
 
     async fn ready(&mut self) {
@@ -209,4 +216,184 @@ async fn labels_select_through_the_object_index() {
     for request in sink.received() {
         assert_eq!(request.json().unwrap()["involvedObject"]["name"], "shop");
     }
+}
+
+/// A CommitStatus for every Kustomization, to a GitHub of our own.
+fn statuses(address: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: git, namespace: flux-system}}
+stringData: {{token: token-of-the-git-host}}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta3
+kind: Provider
+metadata: {{name: git, namespace: flux-system}}
+spec: {{type: github, address: '{address}', secretRef: {{name: git}}}}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta1
+kind: CommitStatus
+metadata: {{name: git, namespace: flux-system}}
+spec:
+  providerRef: {{name: git}}
+  prefix: prod
+  eventSources: [{{kind: Kustomization, name: '*'}}]
+"
+    )
+}
+
+const KUSTOMIZATIONS: &str = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations";
+const COMMIT_STATUS: &str = "/apis/notification.toolkit.fluxcd.io/v1beta1/namespaces/flux-system/commitstatuses/git";
+
+async fn kustomization(cluster: &Cluster, name: &str) {
+    let object = json!({
+        "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+        "metadata": {"name": name, "namespace": "flux-system"},
+        "spec": {"interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "x"}},
+    });
+    cluster.apply_yaml(&object.to_string()).await.unwrap();
+}
+
+/// Writes a Kustomization's status as its controller does, for its first generation.
+async fn say(cluster: &Cluster, name: &str, ready: bool, reason: &str, commit: &str) {
+    let now = jiff::Timestamp::now();
+    let revision = format!("main@sha1:{commit}");
+    let mut status = json!({
+        "observedGeneration": 1,
+        "lastAttemptedRevision": revision,
+        "conditions": [{
+            "type": "Ready", "status": if ready { "True" } else { "False" }, "reason": reason, "message": "as seen",
+            "observedGeneration": 1, "lastTransitionTime": format!("{now:.0}"),
+        }],
+    });
+    if ready {
+        status["lastAppliedRevision"] = json!(revision);
+    }
+    let patch = http::Request::patch(format!("{KUSTOMIZATIONS}/{name}/status"))
+        .header("content-type", "application/merge-patch+json")
+        .body(json!({"status": status}).to_string().into_bytes());
+    cluster.admin().request::<Value>(patch.unwrap()).await.unwrap();
+}
+
+/// Waits until the git host was told this about a commit, last.
+async fn told(sink: &Sink, name: &str, commit: &str, state: &str) -> Value {
+    let path = format!("/api/v3/repos/org/repo/statuses/{commit}");
+    until(&format!("{name} at {commit} to be {state}"), PATIENCE, async || {
+        let all: Vec<Value> = sink.received_on(&path).iter().map(|request| request.json().unwrap()).collect();
+        let context = format!("prod/kustomization/flux-system/{name}");
+        let last = all.into_iter().rfind(|status| status["context"] == *context);
+        let last = last.ok_or_else(|| anyhow::anyhow!("{:?}", sink.received()))?;
+        anyhow::ensure!(last["state"] == state, "{last}");
+        Ok(last)
+    })
+    .await
+    .unwrap()
+}
+
+/// The CommitStatus' status once `check` is content with it.
+async fn shown(cluster: &Cluster, what: &str, check: impl Fn(&Value) -> bool) -> Value {
+    until(what, PATIENCE, async || {
+        let object: Value = cluster.admin().request(http::Request::get(COMMIT_STATUS).body(Vec::new())?).await?;
+        anyhow::ensure!(check(&object["status"]), "{:#}", object["status"]);
+        Ok(object["status"].clone())
+    })
+    .await
+    .unwrap()
+}
+
+fn ready(status: &Value) -> &Value {
+    status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_alone_is_shown_on_the_git_host_and_the_commit_status_tells_of_it() {
+    let Some(cluster) = installed().await else { return };
+    let crd = Path::new(ROOT).join("../shared/data/crds/kustomize.toolkit.fluxcd.io_kustomizations.yaml");
+    if !crd.exists() {
+        return testkit::skip("the Kustomization CRD of Flux is not here");
+    }
+    cluster.apply_path(crd).await.unwrap();
+    let sink = Sink::start().unwrap();
+    sink.default_answer(Answer::body(201, "application/json", "{}"));
+    let [first, second, third, odd] = ["1", "2", "3", "4"].map(|digit| digit.repeat(40));
+    let refused = Answer::body(422, "application/json", "{\"message\": \"No commit found for SHA\"}");
+    sink.default_answer_on(&format!("/api/v3/repos/org/repo/statuses/{odd}"), refused);
+    cluster.apply_yaml(&statuses(&sink.url("/org/repo"))).await.unwrap();
+    // It was live before Belfry came, and its event was lost.
+    kustomization(&cluster, "app").await;
+    say(&cluster, "app", true, "ReconciliationSucceeded", &first).await;
+    let mut server = Server::start(&cluster.kubeconfig_for("flux-system", "belfry").await.unwrap()).await;
+    server.ready().await;
+    told(&sink, "app", &first, "success").await;
+    assert_eq!(sink.received()[0].header("authorization"), "Bearer token-of-the-git-host");
+    let status = shown(&cluster, "it to be ready", |status| status["posted"].is_array()).await;
+    assert_eq!((&ready(&status)["status"], &ready(&status)["reason"]), (&json!("True"), &json!("Succeeded")));
+    assert_eq!(status["observedGeneration"], 1);
+    let posted = &status["posted"][0];
+    assert_eq!(posted["context"], "prod/kustomization/flux-system/app");
+    assert_eq!((&posted["commit"], &posted["state"]), (&json!(first), &json!("success")));
+
+    // A rollout that an event opens, and no event ends.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let mut opened = event("app", "info", "new revision");
+    opened["timestamp"] = json!(format!("{:.0}", jiff::Timestamp::now()));
+    opened["metadata"]["kustomize.toolkit.fluxcd.io/revision"] = json!(format!("main@sha1:{second}"));
+    opened["involvedObject"]["uid"] = json!("");
+    assert_eq!(server.post(&opened).await, 202);
+    told(&sink, "app", &second, "pending").await;
+    say(&cluster, "app", true, "ReconciliationSucceeded", &second).await;
+    told(&sink, "app", &second, "success").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    say(&cluster, "app", false, "HealthCheckFailed", &third).await;
+    let failure = told(&sink, "app", &third, "failure").await;
+    assert!(failure["description"].as_str().unwrap().contains("as seen"), "{failure}");
+
+    // What names no commit, and what the host refuses.
+    let mut nameless = event("chart", "info", "new version");
+    nameless["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": "6.5.0"});
+    assert_eq!(server.post(&nameless).await, 202);
+    kustomization(&cluster, "odd").await;
+    say(&cluster, "odd", true, "ReconciliationSucceeded", &odd).await;
+    let status = shown(&cluster, "the refusal", |status| {
+        ready(status)["message"].as_str().is_some_and(|message| message.contains("No commit found"))
+            && status["withoutCommit"].is_array()
+    })
+    .await;
+    assert_eq!(status["withoutCommit"], json!(["Kustomization/flux-system/chart"]));
+    assert_eq!(ready(&status)["status"], "True");
+    assert_eq!(status["posted"][0]["state"], "failure");
+    let warning = until("a Warning on the CommitStatus", PATIENCE, async || {
+        let found =
+            warnings(&cluster).await?.into_iter().find(|event| event["involvedObject"]["kind"] == "CommitStatus");
+        found.ok_or_else(|| anyhow::anyhow!("none yet"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(warning["involvedObject"]["apiVersion"], "notification.toolkit.fluxcd.io/v1beta1");
+    assert_eq!((&warning["type"], &warning["reason"]), (&json!("Warning"), &json!("NotificationDispatchFailed")));
+    let metrics = client().get(&server.metrics).send().await.unwrap().text().await.unwrap();
+    let counted = r#"belfry_commit_statuses_total{namespace="flux-system",name="git",outcome="rejected"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+
+    // A new process posts nothing that is shown, and its status stays what it was.
+    let before = sink.received().len();
+    server.process.restart().unwrap();
+    server.ready().await;
+    let gone = http::Request::delete(format!("{KUSTOMIZATIONS}/app")).body(Vec::new()).unwrap();
+    cluster.admin().request::<Value>(gone).await.unwrap();
+    cluster
+        .apply_yaml(&statuses(&sink.url("/org/repo")).replace("name: '*'", "name: '*', namespace: team"))
+        .await
+        .unwrap();
+    let after = shown(&cluster, "the new generation", |status| status["observedGeneration"] == 2).await;
+    assert_eq!((&after["posted"], &after["withoutCommit"]), (&status["posted"], &status["withoutCommit"]));
+    assert_eq!(sink.received().len(), before);
+
+    // Without its Provider it says so.
+    let provider = COMMIT_STATUS.replace("v1beta1", "v1beta3").replace("commitstatuses", "providers");
+    cluster.admin().request::<Value>(http::Request::delete(provider).body(Vec::new()).unwrap()).await.unwrap();
+    let lost = shown(&cluster, "it to miss its Provider", |status| ready(status)["status"] == "False").await;
+    assert_eq!(ready(&lost)["reason"], "ProviderNotFound");
+    let log = server.process.lines().join("\n");
+    assert!(!log.contains("token-of-the-git-host"), "the token is in the log");
 }

@@ -70,7 +70,7 @@ pub fn shared(path: &str) -> PathBuf {
     root().join("../shared/data").join(path)
 }
 
-/// The CRDs of Providers, Alerts and Receivers by name: the project's own, else those beside it.
+/// The CRDs of Providers, Alerts, CommitStatuses and Receivers by name: the project's own, else those beside it.
 pub fn definitions() -> Result<Option<Vec<(String, String)>>> {
     let mut found: Vec<(String, String)> = Vec::new();
     for folder in [root().join("config/crd"), shared("crds")] {
@@ -81,7 +81,7 @@ pub fn definitions() -> Result<Option<Vec<(String, String)>>> {
                 continue;
             }
             let yaml = fs::read_to_string(&path)?;
-            for kind in ["providers", "alerts", "receivers"] {
+            for kind in ["providers", "alerts", "commitstatuses", "receivers"] {
                 let name = format!("{kind}.notification.toolkit.fluxcd.io");
                 if yaml.contains(&format!("\n  name: {name}\n")) && !found.iter().any(|(known, _)| *known == name) {
                     found.push((name, yaml.clone()));
@@ -89,7 +89,7 @@ pub fn definitions() -> Result<Option<Vec<(String, String)>>> {
             }
         }
     }
-    Ok((found.len() == 3).then_some(found))
+    Ok((found.len() == 4).then_some(found))
 }
 
 /// Belfry's settings for this cluster.
@@ -109,6 +109,7 @@ pub fn objects(cluster: &testkit::Cluster, namespace: &str, kind: &str) -> Api<D
     let (group, version, plural) = match kind {
         "Provider" => ("notification.toolkit.fluxcd.io", "v1beta3", "providers"),
         "Alert" => ("notification.toolkit.fluxcd.io", "v1beta3", "alerts"),
+        "CommitStatus" => ("notification.toolkit.fluxcd.io", "v1beta1", "commitstatuses"),
         "Receiver" => ("notification.toolkit.fluxcd.io", "v1", "receivers"),
         "Kustomization" => ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
         "Secret" => ("", "v1", "secrets"),

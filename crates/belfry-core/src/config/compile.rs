@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use belfry_api::{AlertSpec, CommitStatusSpec, CrossNamespaceObjectReference, Metadata, ProviderSpec, ReceiverSpec};
+use belfry_api::{
+    AlertSpec, COMMIT_STATUS_TYPES, CommitStatusSpec, CrossNamespaceObjectReference, Metadata, ProviderSpec,
+    ReceiverSpec,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -248,7 +251,30 @@ impl<'a> Compiler<'a> {
         problem
     }
 
+    /// Refuses the Alerts whose Providers post commit statuses. What such an Alert was before doesn't stay in force.
+    fn refuse_alert_commit_statuses(&mut self) {
+        let Self { alerts, providers, first, entries, .. } = self;
+        alerts.retain(|key, rule| {
+            let Some(spec) = providers.get(&rule.provider).map(|provider| &provider.spec) else { return true };
+            if !COMMIT_STATUS_TYPES.contains(&spec.type_.as_str()) {
+                return true;
+            }
+            let message = format!(
+                "the Provider '{}' is of the type '{}', and the feature gate AlertCommitStatus is off: use a \
+                 CommitStatus instead",
+                rule.provider.name, spec.type_
+            );
+            if let Some(entry) = first.get(key.as_ref()).and_then(|entry| entries.get_mut(*entry)) {
+                entry.problems.push(Problem::refusal("spec.providerRef.name", "CommitStatusNeeded", message));
+            }
+            false
+        });
+    }
+
     fn finish(mut self) -> (Snapshot, Vec<Finding>) {
+        if self.options.no_alert_commit_status {
+            self.refuse_alert_commit_statuses();
+        }
         // What a route is warned of takes all Providers.
         let alerts = self.alerts.iter().map(|(key, rule)| (key, self.alert_warnings(rule)));
         let statuses = self.commit_statuses.iter().map(|(key, rule)| (key, self.commit_status_warnings(rule)));

@@ -34,6 +34,8 @@ pub struct Options {
     pub no_cross_namespace_refs: bool,
     /// The namespace that Belfry runs in, whose Alerts may select `namespace: '*'`.
     pub runtime_namespace: String,
+    /// The feature gate `AlertCommitStatus` is off: commit statuses are for CommitStatuses alone.
+    pub no_alert_commit_status: bool,
 }
 
 /// What compiling found about one configuration object. An object has one finding for each problem, and exactly one

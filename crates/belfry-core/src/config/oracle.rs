@@ -163,7 +163,7 @@ proptest! {
         index in objects(),
         no_cross_namespace_refs in any::<bool>(),
     ) {
-        let options = Options { no_cross_namespace_refs, runtime_namespace: "flux-system".into() };
+        let options = Options { no_cross_namespace_refs, runtime_namespace: "flux-system".into(), ..Options::default() };
         let documents: Vec<_> = providers().into_iter().chain(alerts).collect();
         let (snapshot, _) = compile(&documents, &Snapshot::default(), &options);
         for event in events {

@@ -296,8 +296,11 @@ fn all_namespaces_are_for_the_runtime_namespace() {
         let source = json!([{"kind": "Kustomization", "name": "*", "namespace": "*"}]);
         alert("wide", json!({"providerRef": {"name": "p"}, "eventSources": source}))
     };
-    let options =
-        |runtime: &str, no_cross_namespace_refs| Options { runtime_namespace: runtime.into(), no_cross_namespace_refs };
+    let options = |runtime: &str, no_cross_namespace_refs| Options {
+        runtime_namespace: runtime.into(),
+        no_cross_namespace_refs,
+        ..Options::default()
+    };
     for (options, expected) in [(options("apps", false), 1), (options("flux", false), 0), (options("apps", true), 0)] {
         let (snapshot, _) = compiled_with(&[wide()], &Snapshot::default(), &options);
         assert_eq!(routes(&snapshot, &event("team", "x", "info", "")).len(), expected, "{options:?}");
@@ -457,4 +460,28 @@ fn the_id_of_a_commit_status_is_made_of_event_alert_and_provider() {
         snapshot.providers().next().unwrap().commit_status_id(&event("apps", "x", "error", ""), alert),
         Ok(None)
     );
+}
+
+#[test]
+fn a_gate_leaves_commit_statuses_to_those_who_are_called_so() {
+    let gate_is_off = Options { no_alert_commit_status: true, ..Options::default() };
+    let posts = |type_: &str| belfry_api::COMMIT_STATUS_TYPES.contains(&type_);
+    for type_ in belfry_api::PROVIDER_TYPES {
+        let mut spec = json!({"type": type_, "address": "https://example.com/org/repo"});
+        spec["secretRef"] = json!({"name": "token"});
+        let documents = [provider("p", spec), alert("a", all_of("Kustomization"))];
+        let event = event("apps", "x", "info", "");
+        let (open, findings) = compiled(&documents);
+        assert_eq!(routes(&open, &event), ["a to p"], "{type_}: {findings:?}");
+        // Nor does the version before stay in force.
+        let (shut, findings) = compiled_with(&documents, &open, &gate_is_off);
+        let said =
+            findings.iter().any(|line| line.contains("CommitStatusNeeded") && line.contains("use a CommitStatus"));
+        assert_eq!(said, posts(type_), "{type_}: {findings:?}");
+        assert_eq!(routes(&shut, &event).is_empty(), posts(type_), "{type_}");
+        assert_eq!(shut.alerts().len(), usize::from(!posts(type_)), "{type_}");
+        // With the gate, or another Provider, it is what it was.
+        let (again, _) = compiled_with(&documents, &shut, &Options::default());
+        assert_eq!(routes(&again, &event), ["a to p"], "{type_}");
+    }
 }

@@ -32,6 +32,7 @@ impl Check {
         let options = Options {
             no_cross_namespace_refs: self.no_cross_namespace_refs,
             runtime_namespace: self.runtime_namespace,
+            ..Options::default()
         };
         let (snapshot, findings) = config::compile(&loaded.documents, &Snapshot::default(), &options);
         let mut out = std::io::stdout().lock();

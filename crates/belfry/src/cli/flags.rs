@@ -207,10 +207,18 @@ impl Logging {
 struct FeatureGates(BTreeMap<String, bool>);
 
 impl FeatureGates {
-    const KNOWN: [&str; 3] = ["CacheSecretsAndConfigMaps", "DisableConfigWatchers", "ObjectLevelWorkloadIdentity"];
+    /// Whether an Alert may post commit statuses; else that takes a CommitStatus.
+    const ALERT_COMMIT_STATUS: &str = "AlertCommitStatus";
+    const KNOWN: [&str; 4] = [
+        Self::ALERT_COMMIT_STATUS,
+        "CacheSecretsAndConfigMaps",
+        "DisableConfigWatchers",
+        "ObjectLevelWorkloadIdentity",
+    ];
 
+    /// Off is what isn't said, but for what the peer does without being asked.
     fn is_on(&self, gate: &str) -> bool {
-        self.0.get(gate).copied().unwrap_or(false)
+        self.0.get(gate).copied().unwrap_or(gate == Self::ALERT_COMMIT_STATUS)
     }
 }
 
@@ -306,6 +314,7 @@ impl ServeFlags {
             retention_bytes: self.retention_bytes,
             no_cross_namespace_refs: self.no_cross_namespace_refs,
             workload_identity: self.feature_gates.is_on("ObjectLevelWorkloadIdentity"),
+            alert_commit_status: self.feature_gates.is_on(FeatureGates::ALERT_COMMIT_STATUS),
         })
     }
 }
@@ -328,4 +337,21 @@ async fn stop_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_off_but_for_the_one_that_the_peer_has_no_gate_for() {
+        let gates = |text: &str| FeatureGates::from_str(text).unwrap();
+        let on =
+            |text: &str| FeatureGates::KNOWN.into_iter().filter(|gate| gates(text).is_on(gate)).collect::<Vec<_>>();
+        assert_eq!(on(""), ["AlertCommitStatus"]);
+        assert_eq!(on("AlertCommitStatus=true"), ["AlertCommitStatus"]);
+        assert_eq!(on("AlertCommitStatus=false, ObjectLevelWorkloadIdentity=true"), ["ObjectLevelWorkloadIdentity"]);
+        assert!(FeatureGates::from_str("AlertCommitStatus=maybe").is_err());
+        assert!(FeatureGates::from_str("Telepathy=true").unwrap_err().contains("AlertCommitStatus"));
+    }
 }

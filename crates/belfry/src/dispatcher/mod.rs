@@ -31,7 +31,10 @@ use tokio::{
 
 pub use notifiers::Notifiers;
 
-use crate::{configuration::Configuration, environment::Environment, metrics::Metrics, server::stopped};
+use crate::{
+    configuration::Configuration, environment::Environment, metrics::Metrics, server::stopped,
+    status_board::StatusBoard,
+};
 
 /// How often a Provider that must be mended is looked at for a change that nothing announces, such as of a Secret in a
 /// cluster.
@@ -48,8 +51,27 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     notifiers: Notifiers,
     public_url: Option<String>,
+    board: Arc<StatusBoard>,
     stop: watch::Receiver<bool>,
     destinations: RwLock<HashMap<DestId, Arc<Destination>>>,
+}
+
+/// What [`Shared`] is made of.
+pub struct Parts {
+    /// Where deliveries wait.
+    pub store: Store,
+    /// What is in force.
+    pub configuration: Arc<Configuration>,
+    /// Secrets, and remarks about configuration.
+    pub environment: Arc<dyn Environment>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What speaks the providers' protocols.
+    pub notifiers: Notifiers,
+    /// `--public-url`.
+    pub public_url: Option<String>,
+    /// What is told of the CommitStatuses.
+    pub board: Arc<StatusBoard>,
 }
 
 /// The Alert or CommitStatus that caused a delivery: what goes wrong with it is said there.
@@ -91,17 +113,10 @@ impl Destination {
 
 impl Shared {
     /// What a dispatcher works with; the API reads circuits from it.
-    pub fn new(
-        store: Store,
-        configuration: Arc<Configuration>,
-        environment: Arc<dyn Environment>,
-        metrics: Arc<Metrics>,
-        notifiers: Notifiers,
-        public_url: Option<String>,
-        stop: watch::Receiver<bool>,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts, stop: watch::Receiver<bool>) -> Arc<Self> {
+        let Parts { store, configuration, environment, metrics, notifiers, public_url, board } = parts;
         let destinations = RwLock::default();
-        Arc::new(Self { store, configuration, environment, metrics, notifiers, public_url, stop, destinations })
+        Arc::new(Self { store, configuration, environment, metrics, notifiers, public_url, board, stop, destinations })
     }
 
     /// The Providers that were sent to since the start.

@@ -21,6 +21,7 @@ use super::{
     Cause, Destination, Shared,
     lane::{Step, labels, record_of},
 };
+use crate::{metrics::CommitStatusLabels, status_board::Shown};
 
 /// Rollouts that one status of several objects looks at.
 const MEMBERS: usize = 2_000;
@@ -36,8 +37,22 @@ pub(super) struct Told<'a> {
     pub recovered: bool,
 }
 
-/// What an attempt came to, and what is known of the context from now on, if that differs.
-type Attempt = (Outcome, Option<Memory>);
+/// What an attempt came to.
+struct Attempt {
+    outcome: Outcome,
+    /// What is known of the context from now on, if that differs.
+    memory: Option<Memory>,
+    /// What was to be shown, if it came to that.
+    shown: Option<Shown>,
+    /// The host takes nothing more under this context.
+    ended: bool,
+}
+
+impl From<Outcome> for Attempt {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, memory: None, shown: None, ended: false }
+    }
+}
 
 /// Shows one state, or finds that it is shown.
 pub(super) async fn step(shared: &Shared, dest: &Destination, row: &Row, told: &Told<'_>) -> Step {
@@ -48,11 +63,13 @@ pub(super) async fn step(shared: &Shared, dest: &Destination, row: &Row, told: &
     let provider = snapshot.provider(&dest.key);
     let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
     let start = shared.now();
-    let (outcome, memory) = match provider {
+    let attempt = match provider {
         Some(provider) => attempt(shared, dest, rule, provider, row, told).await,
-        None => (Outcome::Misconfigured(Failure::new(format!("{} doesn't exist", dest.key))), None),
+        None => Outcome::Misconfigured(Failure::new(format!("{} doesn't exist", dest.key))).into(),
     };
     let now = shared.now();
+    note(shared, dest, rule, row, told, &attempt, now);
+    let Attempt { outcome, memory, shown, .. } = attempt;
     shared.metrics.count_attempt(labels(dest, kind, &outcome), now.since(start));
     if outcome == Outcome::Delivered {
         shared.metrics.observe_latency(kind, now.since(row.cause.time()));
@@ -77,9 +94,34 @@ pub(super) async fn step(shared: &Shared, dest: &Destination, row: &Row, told: &
         Decision::Dead { reason } => {
             tracing::warn!(delivery = row.id, provider = %dest.key, object = %row.object, "dead letter: {reason}");
             shared.announce_failure(cause, row, &reason);
+            shared.board.refused(rule, shown.as_ref(), &row.object, &reason);
             Step::Ended(result(RowState::Dead(reason)), memo)
         }
     }
+}
+
+/// Counts an attempt, and tells the board of what there is to tell.
+fn note(
+    shared: &Shared,
+    dest: &Destination,
+    rule: &CommitStatusRule,
+    row: &Row,
+    told: &Told<'_>,
+    attempt: &Attempt,
+    now: Time,
+) {
+    let names_commit = told.rollout.commit.is_some();
+    shared.board.names_commit(rule, &row.object, names_commit);
+    if let (Outcome::Delivered, Some(shown)) = (&attempt.outcome, &attempt.shown) {
+        shared.board.posted(rule, shown, now);
+    }
+    let outcome = match () {
+        () if attempt.ended => "ended",
+        () if !names_commit => "no_commit",
+        () => labels(dest, "", &attempt.outcome).outcome,
+    };
+    let (namespace, name) = (rule.key.namespace.to_string(), rule.key.name.to_string());
+    shared.metrics.count_commit_status(&CommitStatusLabels { namespace, name, outcome });
 }
 
 async fn attempt(
@@ -91,23 +133,23 @@ async fn attempt(
     told: &Told<'_>,
 ) -> Attempt {
     let Some(commit) = told.rollout.commit.clone() else {
-        return (Outcome::Skipped("the revision names no commit"), None);
+        return Outcome::Skipped("the revision names no commit").into();
     };
     let (desired, by) = match desired(shared, rule, row, told.rollout, &commit).await {
         Ok(Some(desired)) => desired,
-        Ok(None) => return (Outcome::Skipped("no object is expected to go to this commit"), None),
-        Err(error) => return (Outcome::Retry(Failure::new(error.to_string())), None),
+        Ok(None) => return Outcome::Skipped("no object is expected to go to this commit").into(),
+        Err(error) => return Outcome::Retry(Failure::new(error.to_string())).into(),
     };
     let context = match context(rule, provider, row, told) {
         Ok(context) => context,
-        Err(error) => return (Outcome::Rejected(Failure::new(error)), None),
+        Err(error) => return Outcome::Rejected(Failure::new(error)).into(),
     };
     let source = shared.configuration.source_url(&row.object).unwrap_or_default();
     let fresh = dest.take_refresh();
     let (notifier, repository) =
         match shared.notifiers.statuses(provider, fresh, &source, &rule.spec.repositories).await {
             Ok(found) => found,
-            Err(outcome) => return (outcome, None),
+            Err(outcome) => return outcome.into(),
         };
     // What can't be read is forgotten, and asked for.
     let known = serde_json::from_slice::<Memory>(told.memo);
@@ -119,7 +161,7 @@ async fn attempt(
     if let Err(why) = is_news(&rule.spec, &desired, posted.as_ref())
         && (unsure.is_none() || posted.as_ref().is_some_and(|posted| posted.ended))
     {
-        return (Outcome::Skipped(why), None);
+        return Outcome::Skipped(why).into();
     }
     let status = Status {
         repository,
@@ -130,8 +172,10 @@ async fn attempt(
         description: desired.description.clone(),
         target_url: shared.link(told.rollout.id),
     };
+    let shown = Shown { context: context.clone(), commit: status.commit.clone(), state: desired.state };
     let new = Posted { repository: name, context, shown: desired, ended: false };
-    post(shared, &notifier, &status, posted, new, unsure).await
+    let attempt = post(shared, &notifier, &status, posted, new, unsure).await;
+    Attempt { shown: Some(shown), ..attempt }
 }
 
 async fn post(
@@ -154,7 +198,7 @@ async fn post(
         Outcome::Retry(failure) if failure.unknown => Memory { posted: before, unsure: Some(now) },
         _ => Memory { posted: before, unsure },
     };
-    (attempted.outcome, Some(memory))
+    Attempt { memory: Some(memory), ended: attempted.ends_context, ..attempted.outcome.into() }
 }
 
 /// What the context is to show, and what superseded the commit.

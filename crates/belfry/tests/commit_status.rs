@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -18,6 +19,7 @@ use axum::{
     routing::{get, post},
 };
 use common::{Belfry, PATIENCE};
+use futures::StreamExt as _;
 use http::StatusCode;
 use serde_json::{Value, json};
 use testkit::{port, until};
@@ -312,4 +314,130 @@ spec: {{sourceRef: {{kind: GitRepository, name: app}}}}
     assert_eq!(statuses.last().unwrap()[0], format!("team/app@{FIRST}"));
     assert_eq!(statuses.last().unwrap()[3], "3/3 applied");
     assert_eq!(statuses[0][3], "1/3 applied, waiting for Kustomization/flux-system/b");
+}
+
+const OBJECTS: usize = 1_000;
+const COMMITS: u64 = 50;
+const STEPS: u32 = 10;
+
+/// What one object goes through.
+struct Life {
+    /// Its events, and whether each repeats the one before.
+    events: Vec<(Value, bool)>,
+    /// By commit, what there is to be shown, in order. Failing in another way is news, too.
+    shown: BTreeMap<String, Vec<String>>,
+}
+
+/// Made up, the same in each run: commits in order or left out, now and then an earlier one again; failures, recoveries,
+/// periodic successes, repeats, and news that change nothing.
+fn life(number: usize) -> Life {
+    let mut random = fastrand::Rng::with_seed(number as u64);
+    let name = format!("o-{number}");
+    let hash = |commit: u64| format!("{:040x}", (commit + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let first = random.u64(..COMMITS - u64::from(STEPS) * 2);
+    let (mut newest, mut current) = (first, None::<u64>);
+    let mut life = Life { events: Vec::new(), shown: BTreeMap::new() };
+    for step in 0..STEPS {
+        let second = 1 + step * 10;
+        if let Some((last, _)) = life.events.last().filter(|_| random.u8(..10) == 0) {
+            let mut again = last.clone();
+            again["timestamp"] = format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60).into();
+            life.events.push((again, true));
+            continue;
+        }
+        let (commit, returns) = match current {
+            Some(current) if random.u8(..10) < 6 => (current, false),
+            Some(current) if current > first && random.u8(..10) == 0 => (current - 1, true),
+            _ => (newest + random.u64(1..3), false),
+        };
+        newest = newest.max(commit);
+        let reason = match random.u8(..10) {
+            _ if returns => "Progressing",
+            0..3 => "Progressing",
+            3 => "DependencyNotReady",
+            4..7 => "HealthCheckFailed",
+            _ => "ReconciliationSucceeded",
+        };
+        let state = match reason {
+            "HealthCheckFailed" => Some(format!("failure, health check failed: step {step}")),
+            "ReconciliationSucceeded" => Some("success".to_owned()),
+            _ => None,
+        };
+        life.events.push((said(&name, second, reason, &hash(commit), &format!("step {step}")), false));
+        let overtaken = current.replace(commit).filter(|before| *before != commit);
+        let state =
+            state.or_else(|| (!life.shown.contains_key(&hash(commit)) || returns).then(|| "pending".to_owned()));
+        let states = life.shown.entry(hash(commit)).or_default();
+        if let Some(state) = state.filter(|state| states.last() != Some(state)) {
+            states.push(state);
+        }
+        let overtaken = overtaken.and_then(|before| life.shown.get_mut(&hash(before)));
+        if let Some(states) = overtaken.filter(|states| states.last().is_some_and(|state| state == "pending")) {
+            states.push("error".to_owned());
+        }
+    }
+    life
+}
+
+/// Posts each object's event of every step, objects side by side.
+async fn post_all(belfry: &Belfry, lives: &[Life]) {
+    for step in 0..STEPS as usize {
+        let posts = lives.iter().map(|life| async move {
+            let (event, repeat) = &life.events[step];
+            let status = belfry.post(event).await;
+            assert!(status == 202 || *repeat && status == 429, "{status}: {event}");
+        });
+        futures::stream::iter(posts).buffer_unordered(32).for_each(|()| std::future::ready(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_ten_thousand_events_every_commit_shows_how_it_ended() {
+    let (github, at) = GitHub::start().await;
+    let belfry = Belfry::start(&manifests(&format!("{at}/org/repo"), "dev", ""), &[]).await;
+    let lives: Vec<_> = (0..OBJECTS).map(life).collect();
+    let commits: BTreeSet<_> = lives.iter().flat_map(|life| life.shown.keys()).collect();
+    assert!(commits.len() as u64 > COMMITS / 2, "{}", commits.len());
+    post_all(&belfry, &lives).await;
+    let changes: usize = lives.iter().flat_map(|life| life.shown.values()).map(Vec::len).sum();
+    let wanted: HashMap<_, _> = (0..OBJECTS)
+        .flat_map(|number| {
+            let context = format!("dev/kustomization/flux-system/o-{number}");
+            let of = |(commit, states): (&String, &Vec<_>)| ((context.clone(), commit.clone()), states.clone());
+            lives[number].shown.iter().map(of).collect::<Vec<_>>()
+        })
+        .collect();
+    let shown = until("every commit to show how it ended", PATIENCE, async || {
+        let mut shown = HashMap::<_, Vec<_>>::new();
+        for [of, context, state, description] in github.statuses.lock().unwrap().iter() {
+            let commit = of.split('@').nth(1).unwrap().to_owned();
+            let state = match state.as_str() {
+                "failure" => format!("failure, {description}"),
+                state => state.to_owned(),
+            };
+            shown.entry((context.clone(), commit)).or_default().push(state);
+        }
+        let last = |of| shown.get(of).and_then(|states| states.last());
+        let wrong: Vec<_> = wanted.iter().filter(|(of, states)| last(of) != states.last()).collect();
+        let waiting = belfry.deliveries("state=pending").await.len();
+        let example = wrong.first().map(|(of, states)| (of, states, shown.get(*of)));
+        anyhow::ensure!(wrong.is_empty() && waiting == 0, "{} wrong, such as {example:?}", wrong.len());
+        Ok(shown)
+    })
+    .await
+    .unwrap();
+    assert_eq!(shown.len(), wanted.len(), "a status nobody asked for");
+    for (of, states) in &shown {
+        // What one state overtook before it went out is left out; nothing is told twice or out of order.
+        let mut told = wanted[of].iter();
+        assert!(
+            states.iter().all(|state| told.any(|wanted| wanted == state)),
+            "{of:?}: {states:?}, not {:?}",
+            wanted[of]
+        );
+    }
+    let requests = github.requests.load(Ordering::Relaxed);
+    let posted: usize = shown.values().map(Vec::len).sum();
+    assert_eq!(requests, posted, "something was read, or refused");
+    assert!(requests <= changes, "{requests} requests for {changes} changes");
 }

@@ -40,6 +40,7 @@ fn source(lookups: &Value) -> Option<Source<'_>> {
         path: lookups["Kustomization.spec.path"].as_str(),
         chart: lookups["HelmRelease.spec.chart.spec"]["chart"].as_str(),
         revision: lookups[format!("{kind}.status.artifact.revision")].as_str(),
+        repository: None,
     })
 }
 
@@ -414,6 +415,7 @@ proptest! {
             incident: ids[0].then_some("9a7e4a38-7a5e-5b7e-8a3e-0c3ed1c5dfb1"),
             source: source.as_ref().map(|(kind, url, path, chart)| Source {
                 kind, url, path: path.as_deref(), chart: chart.as_deref(), revision: live.as_deref(),
+                repository: ids[3].then_some(url),
             }),
             commit: ids[1].then_some(Commit { repository: ids[2].then_some("https://github.com/org/fleet"), sha: &sha }),
             chain: ids[2].then_some("0c3ed1c5-dfb1-5251-9f7e-aefa9b9862e8"),

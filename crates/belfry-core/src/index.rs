@@ -1,9 +1,12 @@
 //! The object index: the one trimmed picture of Flux objects. Watches, or manifests in a folder, feed it.
 
+mod source;
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+pub use source::Source;
 
 use crate::ObjectKey;
 
@@ -36,7 +39,11 @@ pub struct IndexedObject {
     pub deleting: bool,
     /// `spec.sourceRef`, `spec.chartRef` or the chart's `sourceRef`: what it is made from.
     pub source: Option<SourceReference>,
-    /// `spec.url` of a source.
+    /// `spec.path` of a Kustomization.
+    pub path: Option<String>,
+    /// The chart that a HelmRelease or HelmChart names.
+    pub chart: Option<String>,
+    /// `spec.url` of a source; of a Bucket, its endpoint and name.
     pub url: Option<String>,
     /// `status.artifact.revision` of a source.
     pub artifact_revision: Option<String>,
@@ -135,7 +142,12 @@ impl IndexedObject {
             tests_decide: flag("/spec/test/enable") && !flag("/spec/test/ignoreFailures"),
             deleting: object.pointer("/metadata/deletionTimestamp").is_some(),
             source,
-            url: text("/spec/url"),
+            path: text("/spec/path"),
+            chart: text("/spec/chart/spec/chart").or_else(|| text("/spec/chart")),
+            url: text("/spec/url").or_else(|| {
+                let scheme = if flag("/spec/insecure") { "http" } else { "https" };
+                Some(format!("{scheme}://{}/{}", text("/spec/endpoint")?, text("/spec/bucketName")?))
+            }),
             artifact_revision: text("/status/artifact/revision"),
             artifact_origin_revision: object
                 .pointer("/status/artifact/metadata")

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use belfry_api::Event;
 
-use crate::{ConfigKey, ObjectKey, Seq, plan::Change};
+use crate::{ConfigKey, ObjectKey, Seq, index::Source, plan::Change};
 
 /// One event on its way to one Provider, with the metadata already combined (see [`crate::event::combine`]).
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Notification {
     pub seq: Seq,
     /// Identifies the delivery; the same over all attempts.
     pub delivery: i64,
+    /// Where the object gets its revisions from, as the object index knows it at this attempt.
+    pub source: Option<Source>,
     /// What it changed about its object.
     pub change: Option<Change>,
     /// What the lane remembers of the deliveries before this one; empty when nothing.

@@ -69,6 +69,7 @@ pub(crate) fn probe(severity: &str) -> Notification {
         alert: ConfigKey::alert("ns", "al"),
         alert_uid: "aaaa-bbbb".into(),
         provider_uid: PROVIDER_UID.into(),
+        source: None,
         change: None,
         memo: Vec::new(),
         commit_status_id: None,

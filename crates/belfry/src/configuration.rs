@@ -13,7 +13,7 @@ use belfry_api::Event;
 use belfry_core::{
     ConfigKey, ObjectKey,
     config::{self, Document, Finding, Matched, Options, Snapshot},
-    index::ObjectIndex,
+    index::{ObjectIndex, Source},
     plan::RouteRef,
     rollout::Hints,
 };
@@ -157,6 +157,11 @@ impl Configuration {
     pub fn source_url(&self, object: &ObjectKey) -> Option<String> {
         let index = self.read_index();
         index.repository_url(&object.kind, &object.namespace, &object.name).map(str::to_owned)
+    }
+
+    /// Where an object gets its revisions from, if it is known.
+    pub fn source(&self, object: &ObjectKey) -> Option<Source> {
+        self.read_index().source(&object.kind, &object.namespace, &object.name)
     }
 
     fn read_index(&self) -> RwLockReadGuard<'_, ObjectIndex> {

@@ -17,6 +17,8 @@ pub struct Source<'a> {
     pub chart: Option<&'a str>,
     /// `status.artifact.revision` of the source, for charts that come from a repository.
     pub revision: Option<&'a str>,
+    /// URL of the git repository that an artifact's content was made from.
+    pub repository: Option<&'a str>,
 }
 
 /// What an event says of what is deployed.

@@ -117,7 +117,8 @@ impl<'a> Story<'a> {
             return Some((repository.and_then(Repository::parse), sha));
         }
         let from_git = self.facts.source.filter(|source| source.kind == "GitRepository");
-        let repository = from_git.and_then(|source| Repository::parse(source.url));
+        let url = from_git.map(|source| source.url).or(self.facts.source.and_then(|source| source.repository));
+        let repository = url.and_then(Repository::parse);
         let named = ["commit", "originRevision"].into_iter().filter_map(|key| said(&self.reported, key));
         if let Some(sha) = named.filter_map(|text| Revision::parse(text).whole_hash()).next() {
             return Some((repository, sha));

@@ -12,7 +12,7 @@ use belfry_cdevents::{
     http::{ContentMode, request},
     mapping::{
         Facts, IncidentChange, Incidents, KustomizationAs, Mapped, Options, Profile, Reported, Unmappable, Version,
-        custom, map,
+        custom, map, purl::Source,
     },
 };
 use belfry_core::{notification::Notification, plan::Origin};
@@ -107,6 +107,17 @@ fn options(spec: CdEventsSpec, cluster: &str) -> Result<Options, Misconfigured> 
     })
 }
 
+fn source(known: &belfry_core::index::Source) -> Source<'_> {
+    Source {
+        kind: &known.kind,
+        url: &known.url,
+        path: known.path.as_deref(),
+        chart: known.chart.as_deref(),
+        revision: known.revision.as_deref(),
+        repository: known.repository.as_deref(),
+    }
+}
+
 impl CdEvents {
     /// What becomes of an event, by the rules and then by the profile; the error is why it can't be told.
     fn map(&self, notification: &Notification, memo: &Memo) -> Result<Mapped, String> {
@@ -146,6 +157,7 @@ impl CdEvents {
             incident: memo.incident.as_deref(),
             previous: memo.previous.as_deref(),
             chain: memo.chain.as_deref().filter(|_| rolls_back),
+            source: notification.source.as_ref().map(source),
             ..Facts::default()
         };
         make(&reported, &facts)

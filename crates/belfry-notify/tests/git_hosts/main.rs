@@ -49,6 +49,7 @@ fn event(severity: &str, reason: &str) -> Notification {
         alert: ConfigKey::alert("apps", "alert"),
         alert_uid: "".into(),
         provider_uid: "0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a".into(),
+        source: None,
         change: None,
         memo: Vec::new(),
         commit_status_id: None,

@@ -218,6 +218,7 @@ fn notification(
         object: (*row.object).clone(),
         seq: row.cause,
         delivery: row.id,
+        source: shared.configuration.source(&row.object),
         change: told.change,
         memo: memo.to_vec(),
         alert: (*alert.key).clone(),

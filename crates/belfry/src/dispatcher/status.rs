@@ -218,7 +218,14 @@ async fn desired(
     // The object may have come back to the commit: then that is what its status tells of.
     let state = shared.store.object_state(&row.object).await?.unwrap_or_default();
     let newest = state.rollouts.rollouts().iter().rev().find(|known| known.commit.as_deref() == Some(commit));
-    let standing = newest.map_or_else(|| standing(rollout), |known| Standing::from(&**known));
+    let standing = newest.map_or_else(
+        || standing(rollout),
+        |known| match known.id == rollout.id && known.message.is_empty() {
+            // The fold keeps no words for what is no longer the newest.
+            true => Standing { message: &rollout.message, ..Standing::from(&**known) },
+            false => Standing::from(&**known),
+        },
+    );
     let by = standing.superseded_by.map(|next| next.commit.clone().unwrap_or_else(|| next.revision.clone()));
     Ok(Some((of_object(&rule.spec, standing), by)))
 }

@@ -1,6 +1,6 @@
 //! What a Provider says over the life of an object, and by a user's rules.
 
-use belfry_core::plan::Change;
+use belfry_core::{index::Source as Known, plan::Change};
 use serde_json::Value;
 
 use super::*;
@@ -65,6 +65,50 @@ fn every_attempt_says_the_same() {
     let bodies =
         || -> Vec<_> { spoken(&notifier, &notification).unwrap().into_iter().map(|request| request.body).collect() };
     assert_eq!(bodies(), bodies());
+}
+
+#[test]
+fn what_is_deployed_and_its_chain_come_from_the_source() {
+    let mut case = Case::new("cdevents", "http://broker.example/in");
+    case.spec.cdevents = Some(CdEventsSpec { profile: CdEventsProfile::Delivery, ..CdEventsSpec::default() });
+    let notifier = case.build().unwrap();
+    let from = |kind: &str, url: &str| Some(Known { kind: kind.into(), url: url.into(), ..Known::default() });
+    let under = |path: &str, known: Option<Known>| known.map(|known| Known { path: Some(path.into()), ..known });
+    let made = |url: &str, known: Option<Known>| known.map(|known| Known { repository: Some(url.into()), ..known });
+    let told = |kind: &str, revision: &str, origin: Option<&str>, source: Option<Known>| {
+        let mut notification = probe("info");
+        let reason = if kind == "HelmRelease" { "UpgradeSucceeded" } else { "ReconciliationSucceeded" };
+        notification.event.reason = reason.into();
+        kind.clone_into(&mut notification.event.involved_object.kind);
+        notification.object.kind = kind.into();
+        let pairs = [("revision", Some(revision)), ("originRevision", origin), ("commit_status", Some("update"))];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+        notification.event.metadata = pairs.collect();
+        notification.source = source;
+        let requests = spoken(&notifier, &notification).unwrap();
+        let body: Value = serde_json::from_slice(&requests[0].body).unwrap();
+        assert!(!body.to_string().contains("hunter2"), "{body}");
+        let text = |at: &str| body.pointer(at).unwrap().as_str().unwrap().to_owned();
+        [text("/subject/content/artifactId"), text("/context/chainId")]
+    };
+    let artifact = "latest@sha256:0b31b1c02ff458ad9b7b81cbdf8f028bd54699fa151f221d1e8de6817db93427";
+    let fleet = || from("GitRepository", "https://me:hunter2@github.com/Org/Fleet.git");
+    let image = || from("OCIRepository", "oci://registry.example/fleet");
+    let built = || made("ssh://me:hunter2@github.com/Org/Fleet", image());
+    let in_git = told("Kustomization", A, None, under("./clusters/prod", fleet()));
+    let built_of_git = told("Kustomization", artifact, Some(A), built());
+    assert_eq!(in_git[1], built_of_git[1], "the same commit");
+    insta::assert_yaml_snapshot!(
+        "cdevents_sources",
+        [
+            in_git,
+            built_of_git,
+            told("Kustomization", artifact, None, image()),
+            told("HelmRelease", "6.6.0", None, from("HelmRepository", "https://me:hunter2@charts.example")),
+            told("HelmRelease", "6.6.0", None, image()),
+            told("HelmRelease", "6.6.0", None, None),
+        ]
+    );
 }
 
 fn rules(yaml: &str) -> Result<crate::Notifier, Misconfigured> {

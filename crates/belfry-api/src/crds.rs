@@ -34,13 +34,13 @@ pub fn spec_schema<S: JsonSchema>() -> Value {
 /// field is one that may be absent, not one that may be null.
 fn structural(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
-    for word in ["title", "nullable", "$schema"] {
-        map.remove(word);
-    }
     for word in ["anyOf", "oneOf"] {
         if let Some(Value::Array(variants)) = map.remove(word) {
             merge(map, variants);
         }
+    }
+    for word in ["title", "nullable", "$schema"] {
+        map.remove(word);
     }
     if let Some(Value::Array(types)) = map.get("type") {
         let plain = types.iter().find(|name| name.as_str() != Some("null")).cloned();

@@ -1,13 +1,18 @@
 //! What a commit status says: from rollouts, and from what the git host is known to show, purely. How each host spells a
 //! state, and how much fits, is not known here.
 
+use std::time::Duration;
+
 use belfry_api::{AfterSuccess, CommitStatusSpec, EventSeverity};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ObjectKey,
+    ObjectKey, Time,
     rollout::{Phase, Rollout, Successor},
 };
+
+/// How late a git host may apply a request whose answer nobody waited for.
+pub const LATE: Duration = Duration::from_secs(20);
 
 /// A state that a commit can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,9 +72,17 @@ pub struct Memory {
     /// What was posted last.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub posted: Option<Posted>,
-    /// What became of the last attempt isn't known: the host may show that instead.
-    #[serde(rename = "u", default, skip_serializing_if = "std::ops::Not::not")]
-    pub unsure: bool,
+    /// When the last attempt ended of which it isn't known what became of it: the host may come to show that instead.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub unsure: Option<Time>,
+}
+
+impl Memory {
+    /// When the host is to be looked at once more: what is shown now may still be overwritten by an earlier request that
+    /// is late.
+    pub fn look_again(&self, now: Time) -> Option<Time> {
+        self.unsure.map(|at| at.after(LATE)).filter(|at| *at > now)
+    }
 }
 
 /// Where a rollout stands.

@@ -30,6 +30,8 @@ pub struct IndexedObject {
     pub created: String,
     /// `spec.suspend`.
     pub suspended: bool,
+    /// A HelmRelease's tests run, and their failures count: `spec.test.enable` without `spec.test.ignoreFailures`.
+    pub tests_decide: bool,
     /// It carries a deletion timestamp.
     pub deleting: bool,
     /// `spec.sourceRef`, `spec.chartRef` or the chart's `sourceRef`: what it is made from.
@@ -104,6 +106,7 @@ impl IndexedObject {
     /// Takes the needed fields out of a whole object; `None` when it has no kind or name.
     pub fn trim(object: &Value) -> Option<Self> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let flag = |pointer: &str| object.pointer(pointer).and_then(Value::as_bool).unwrap_or_default();
         let source = ["/spec/sourceRef", "/spec/chartRef", "/spec/chart/spec/sourceRef"]
             .iter()
             .find_map(|pointer| object.pointer(pointer))
@@ -128,7 +131,8 @@ impl IndexedObject {
             labels: map("/metadata/labels"),
             annotations,
             created: text("/metadata/creationTimestamp").unwrap_or_default(),
-            suspended: object.pointer("/spec/suspend").and_then(Value::as_bool).unwrap_or_default(),
+            suspended: flag("/spec/suspend"),
+            tests_decide: flag("/spec/test/enable") && !flag("/spec/test/ignoreFailures"),
             deleting: object.pointer("/metadata/deletionTimestamp").is_some(),
             source,
             url: text("/spec/url"),

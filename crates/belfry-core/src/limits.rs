@@ -21,7 +21,7 @@ pub const APPEND_BATCH: usize = 512;
 /// Keys that the window for repeats remembers; the oldest go first.
 pub const REPEAT_WINDOW: usize = 256 * 1024;
 /// Objects whose state is kept in memory.
-pub const OBJECT_CACHE: usize = 64 * 1024;
+pub const OBJECT_CACHE: usize = 16 * 1024;
 /// Bytes kept of an answer that isn't a success.
 pub const ANSWER_KEPT: usize = 256;
 /// Bytes read of an answer at most.

@@ -20,6 +20,9 @@ use crate::{
     types::{Appended, DestId, LaneId, Redelivered, Settlement},
 };
 
+/// One outcome is written for so many inputs while inputs wait.
+const SHARE: usize = 8;
+
 /// One thing to write.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -96,7 +99,12 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    jobs: VecDeque<Job>,
+    /// Events and webhooks, whose senders wait for an answer.
+    inputs: VecDeque<Job>,
+    /// Everything else.
+    others: VecDeque<Job>,
+    /// Inputs in the batch before.
+    before: usize,
     events: usize,
     bytes: usize,
     mode: Mode,
@@ -105,16 +113,40 @@ struct State {
 }
 
 impl State {
+    fn len(&self) -> usize {
+        self.inputs.len() + self.others.len()
+    }
+
+    /// A batch. While senders wait, what isn't theirs gets a share of it only: under more load than there is room for,
+    /// deliveries go slower, and not the controllers that report.
+    fn batch(&mut self) -> Vec<Job> {
+        let inputs = self.inputs.len().min(limits::APPEND_BATCH);
+        // Those who were answered by the batch before are likely to come back in a moment.
+        let busy = inputs.max(std::mem::replace(&mut self.before, inputs));
+        let share = if busy == 0 { limits::APPEND_BATCH } else { busy.div_ceil(SHARE) };
+        let others = self.others.len().min(share);
+        self.others.drain(..others).chain(self.inputs.drain(..inputs)).collect()
+    }
+
     /// Whether the writer must be woken: a call that is too dear to make for every job.
     fn rouses(&mut self) -> bool {
-        self.wanted.take_if(|wanted| self.jobs.len() >= *wanted).is_some()
+        let count = self.len();
+        self.wanted.take_if(|wanted| count >= *wanted).is_some()
     }
 }
 
 impl Queue {
     pub fn new() -> Self {
         Self {
-            state: Mutex::new(State { jobs: VecDeque::new(), events: 0, bytes: 0, mode: Mode::Open, wanted: None }),
+            state: Mutex::new(State {
+                inputs: VecDeque::new(),
+                others: VecDeque::new(),
+                before: 0,
+                events: 0,
+                bytes: 0,
+                mode: Mode::Open,
+                wanted: None,
+            }),
             ready: Condvar::new(),
         }
     }
@@ -135,7 +167,7 @@ impl Queue {
         }
         state.events += 1;
         state.bytes += bytes;
-        state.jobs.push_back(input);
+        state.inputs.push_back(input);
         if state.rouses() {
             drop(state);
             self.ready.notify_one();
@@ -147,7 +179,7 @@ impl Queue {
     pub fn push(&self, job: Job) {
         let mut state = self.lock();
         if state.mode == Mode::Open {
-            state.jobs.push_back(job);
+            state.others.push_back(job);
             if state.rouses() {
                 drop(state);
                 self.ready.notify_one();
@@ -160,11 +192,10 @@ impl Queue {
     pub fn take(&self, wait: Option<Duration>, linger: Duration, expected: usize) -> (Vec<Job>, Mode) {
         let mut state = self.wait(self.lock(), 1, wait);
         let expected = expected.min(limits::APPEND_BATCH);
-        if !state.jobs.is_empty() && state.jobs.len() < expected && !linger.is_zero() {
+        if state.len() > 0 && state.len() < expected && !linger.is_zero() {
             state = self.wait(state, expected, Some(linger));
         }
-        let count = state.jobs.len().min(limits::APPEND_BATCH);
-        let jobs: Vec<Job> = state.jobs.drain(..count).collect();
+        let jobs = state.batch();
         for bytes in jobs.iter().filter_map(Job::weight) {
             state.events -= 1;
             state.bytes -= bytes;
@@ -179,7 +210,7 @@ impl Queue {
         wait: Option<Duration>,
     ) -> MutexGuard<'a, State> {
         let short = |state: &mut State| {
-            let short = state.jobs.len() < jobs && state.mode == Mode::Open;
+            let short = state.len() < jobs && state.mode == Mode::Open;
             state.wanted = short.then_some(jobs);
             short
         };
@@ -193,7 +224,7 @@ impl Queue {
 
     /// Jobs that wait.
     pub fn len(&self) -> usize {
-        self.lock().jobs.len()
+        self.lock().len()
     }
 
     /// Takes no more jobs; dropped ones tell their senders.
@@ -203,7 +234,8 @@ impl Queue {
             state.mode = mode;
         }
         if state.mode == Mode::Stopped {
-            state.jobs.clear();
+            state.inputs.clear();
+            state.others.clear();
             (state.events, state.bytes) = (0, 0);
         }
         self.ready.notify_all();

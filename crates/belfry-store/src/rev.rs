@@ -41,6 +41,8 @@ pub(crate) fn fnv(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SHA1: &str = "3c1ae5d4b09f6a7788990011223344556677aabb";
@@ -72,5 +74,23 @@ mod tests {
         assert_ne!(number("6.5.0"), number("6.5.1"));
         assert_ne!(number("6.5.0"), number("6.5.0+build"));
         assert!(range("20260101").contains(&number("20260101")));
+    }
+
+    proptest! {
+        #[test]
+        fn every_beginning_finds_the_whole(hash in "[0-9a-f]{40}|[0-9A-F]{64}", length in 7usize..=40, other in "[0-9a-f]{40}") {
+            let found = range(&hash[..length]);
+            let spelled = format!("main@sha1:{hash}");
+            prop_assert!(found.contains(&number(&hash)));
+            prop_assert!(found.contains(&number(&spelled)));
+            let length = length.min(DIGITS);
+            let same = other[..length].eq_ignore_ascii_case(&hash[..length]);
+            prop_assert_eq!(found.contains(&number(&other)), same);
+        }
+
+        #[test]
+        fn every_text_has_a_number(text in ".{0,80}") {
+            prop_assert!(range(&text).contains(&number(&text)) && number(&text) >= 0);
+        }
     }
 }

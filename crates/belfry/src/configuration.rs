@@ -167,7 +167,10 @@ impl Configuration {
     pub fn hints(&self, object: &ObjectKey) -> Hints {
         let index = self.read_index();
         let known = index.get(&object.kind, &object.namespace, &object.name);
-        Hints { tests_decide: None, deleting: known.is_some_and(|known| known.deleting) }
+        Hints {
+            tests_decide: known.filter(|known| known.kind == "HelmRelease").map(|known| known.tests_decide),
+            deleting: known.is_some_and(|known| known.deleting),
+        }
     }
 
     /// Changes the object index.

@@ -7,7 +7,7 @@ mod common;
 
 use std::{io::Write as _, net::TcpStream, time::Duration};
 
-use common::{Belfry, PATIENCE, client};
+use common::{Belfry, PATIENCE, alert, client, event};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
 use serde_json::{Value, json};
@@ -356,4 +356,36 @@ async fn a_rotated_token_moves_the_path_and_a_flood_is_told_to_wait() {
     assert_eq!(post(&belfry, &after, with("an0ther-token"), "{}").await, 200);
     let refused = belfry.process.lines().iter().filter(|line| line.contains("refused a webhook")).count();
     assert!(refused < 20, "{refused} lines of log for a flood");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_here_reconciles_something_there() {
+    let there =
+        Belfry::start(&receiver("deployed", "cdevents", ", events: [dev.cdevents.environment.modified]"), &[]).await;
+    let address = format!("{}{}", there.receivers, path(&there, "deployed").await);
+    let provider = format!(
+        "apiVersion: notification.toolkit.fluxcd.io/v1beta3
+kind: Provider
+metadata: {{name: events, namespace: flux-system}}
+spec: {{type: cdevents, address: '{address}'}}
+---
+{}",
+        alert("events")
+    );
+    let here = Belfry::start(&provider, &[]).await;
+    let mut done = event("app", "info", "Reconciliation finished in 1s");
+    done["reason"] = json!("ReconciliationSucceeded");
+    done["metadata"]["kustomize.toolkit.fluxcd.io/commit_status"] = json!("update");
+    here.accept(&done).await;
+    here.wait_for("delivered", 1).await;
+    let (verdict, reason) = last(&there, "deployed").await;
+    assert_eq!(verdict, "accepted", "{reason}");
+    let view = view(&there, "deployed").await;
+    assert!(
+        view["deliveries"][0]["event"].as_str().unwrap().starts_with("dev.cdevents.environment.modified."),
+        "{view:#}"
+    );
+    assert!(view["deliveries"][0]["id"].is_string());
+    let waiting = there.wait_for("pending", 1).await;
+    assert_eq!(waiting[0]["object"], "GitRepository/apps/app");
 }

@@ -166,6 +166,32 @@ fn what_a_rollout_needs_is_no_repeat() {
 }
 
 #[test]
+fn nor_is_what_only_prepares_the_next_step() {
+    // The periodic success of the old revision, told in the same words: once it may be, twice it was taken back.
+    let told = feed(&[
+        rolling("info", "ReconciliationSucceeded", "a", 1, 0),
+        rolling("info", "Progressing", "b", 2, 1),
+        rolling("info", "ReconciliationSucceeded", "a", 1, 2),
+        rolling("info", "ReconciliationSucceeded", "a", 1, 3),
+    ]);
+    assert_eq!(told[2..], ["None to [0]", "None to [0, 1: b superseded, 1: a succeeded]"]);
+    // Deleted, made again, and deleted again: the second deletion too must take the success that follows it.
+    let deleted = |second| {
+        let mut notice = rolling("info", "BuildFailed", "a", 2, second);
+        notice.rollout.as_mut().unwrap().message = "ConfigMap/a/b deleted".into();
+        notice
+    };
+    let told = feed(&[
+        rolling("error", "BuildFailed", "a", 1, 0),
+        deleted(1),
+        rolling("info", "Progressing", "a", 3, 2),
+        deleted(3),
+        deleted(4),
+    ]);
+    assert_eq!(told[3..], ["None to [0]", "repeat of 3"]);
+}
+
+#[test]
 fn states_settle_unless_they_end_a_rollout() {
     let held = |aggregate, phase| {
         let settle = Duration::from_secs(2);

@@ -146,6 +146,11 @@ impl Phase {
         }
     }
 
+    /// The state that is called so.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == word)
+    }
+
     /// How the store spells it.
     pub fn code(self) -> i64 {
         match self {

@@ -12,15 +12,11 @@ const SHA: usize = 40;
 /// How a Provider names what it writes.
 pub(crate) struct Naming {
     provider: ConfigKey,
-    /// `commitStatusExpr` is to name statuses.
-    by_expression: bool,
 }
 
 impl Naming {
     pub(crate) fn of(resolved: &Resolved<'_>) -> Result<Self, Misconfigured> {
-        let expression = resolved.spec().commit_status_expr.as_deref();
-        let by_expression = expression.is_some_and(|expression| !expression.is_empty());
-        Ok(Self { provider: resolved.provider().clone(), by_expression })
+        Ok(Self { provider: resolved.provider().clone() })
     }
 
     /// `kustomization/app/0c9c2e41`, or what the expression gave. Without a cluster there are no UIDs: the Provider's name
@@ -32,9 +28,6 @@ impl Naming {
                 Err(Unsent::Reject("commitStatusExpr gives no id for this event".into()).into())
             }
             Some(id) => Ok(id.clone()),
-            None if self.by_expression => Err(Stop::Misconfigured(
-                "spec.commitStatusExpr is not supported by this version of Belfry: remove it, or wait".into(),
-            )),
             None => {
                 let uid = notification.provider_uid.split('-').next().filter(|part| !part.is_empty());
                 let last = uid.unwrap_or(&self.provider.name);
@@ -148,7 +141,7 @@ mod tests {
     }
 
     fn naming() -> Naming {
-        Naming { provider: ConfigKey::provider("apps", "Hub"), by_expression: false }
+        Naming { provider: ConfigKey::provider("apps", "Hub") }
     }
 
     #[test]
@@ -184,10 +177,8 @@ mod tests {
         notification.provider_uid = "".into();
         assert_eq!(naming().id(&notification).unwrap(), "kustomization/app/hub");
         assert_eq!(naming().comment(&notification), "apps/Hub/Kustomization/apps/app");
-        let unevaluated = Naming { by_expression: true, ..naming() };
-        assert!(matches!(unevaluated.id(&notification), Err(Stop::Misconfigured(_))));
         notification.commit_status_id = Some("Prod/App".into());
-        assert_eq!(unevaluated.id(&notification).unwrap(), "Prod/App");
+        assert_eq!(naming().id(&notification).unwrap(), "Prod/App");
         notification.commit_status_id = Some(String::new());
         assert!(matches!(naming().id(&notification), Err(Stop::Unsent(Unsent::Reject(_)))));
     }

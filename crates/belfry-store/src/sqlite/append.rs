@@ -254,8 +254,9 @@ impl SqliteWriter {
         )?;
         for new in &appends.deliveries {
             let due = match new.kind {
+                // Due now, though it was decided on a little later than the batch began.
                 DeliveryKind::Event => {
-                    lane.query_row(params![new.lane.0, new.dest.0, new.due.0, new.id], |row| row.get(0))?
+                    lane.query_row(params![new.lane.0, new.dest.0, new.due.0.min(now.0), new.id], |row| row.get(0))?
                 }
                 DeliveryKind::Rollout | DeliveryKind::Trigger => {
                     let closed = state::make_room(&self.connection, &self.flight, &mut self.held, new, now)?;
@@ -269,7 +270,8 @@ impl SqliteWriter {
             let rollout = new.rollout.map(|rollout| rollout.0);
             delivery.execute(params![id, lane, cause, object, route, dest, new.kind.code(), rollout])?;
             self.next.delivery = new.id;
-            if due <= now.0 && !self.flight.is_claimed(new.lane) {
+            // What was decided later than this batch was begun is due all the same.
+            if due <= now.max(new.due).0 && !self.flight.is_claimed(new.lane) {
                 added.woken.push(new.dest);
             }
         }

@@ -138,7 +138,7 @@ impl Place {
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection
-            .execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY")?;
+            .execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY")?;
         connection.query_row(&format!("PRAGMA wal_autocheckpoint = {BACKSTOP}"), [], |_| Ok(()))?;
         connection.query_row("PRAGMA journal_size_limit = 134217728", [], |_| Ok(()))?;
         for (step, migration) in MIGRATIONS.iter().enumerate().skip(done) {
@@ -157,7 +157,7 @@ impl Place {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.set_prepared_statement_cache_capacity(32);
         plan_once(&connection)?;
-        connection.execute_batch("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY")?;
+        connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY")?;
         Ok(connection)
     }
 

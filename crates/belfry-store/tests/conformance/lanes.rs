@@ -1,10 +1,17 @@
 //! Claims and outcomes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use belfry_core::plan::Candidate;
 use belfry_store::{DeliveryState, Finish, Room, RowState, What};
 
-use super::{Fixture, World, event, settlement};
+use super::{Fixture, World, event, report, settlement, status};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -340,4 +347,25 @@ pub async fn those_who_wait_are_told<F: Fixture>() {
     assert!(quiet.is_err(), "{quiet:?}");
     world.store.redeliver(claim.rows[0].id).await.unwrap();
     assert_eq!(world.store.woken().await, [a].into());
+}
+
+/// A clock that goes on between any two looks at it, as clocks do.
+pub async fn those_who_wait_are_told_as_time_goes_by<F: Fixture>() {
+    let world = World::<F>::with(|options| {
+        let (stopped, ticks) = (Arc::clone(&options.clock), AtomicU64::new(0));
+        options.clock = Arc::new(move || stopped().after(Duration::from_micros(ticks.fetch_add(1, Relaxed))));
+    });
+    let told = async || tokio::time::timeout(Duration::from_secs(5), world.store.woken()).await.unwrap();
+    world.stored(event(1, "app", &["a"])).await;
+    let dest = world.dest("a").await;
+    assert_eq!(told().await, [dest].into());
+    assert_eq!(world.drain(dest).await.len(), 1);
+    let reported = report(world.now(), "app", "Progressing", 'a');
+    world.stored(Candidate { routes: vec![status("git", 0)], ..reported }).await;
+    let dest = world.dest("git").await;
+    assert_eq!(told().await, [dest].into());
+    assert_eq!(world.drain(dest).await.len(), 1);
+    let reported = report(world.now(), "app", "DependencyNotReady", 'b');
+    world.stored(Candidate { routes: vec![status("git", 60)], ..reported }).await;
+    assert_eq!(told().await, [dest].into(), "its next work is due at another time");
 }

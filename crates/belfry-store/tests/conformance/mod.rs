@@ -270,7 +270,7 @@ macro_rules! suite {
             what_came_meanwhile_is_due_at_once, released_lanes_are_as_before, results_stream_before_the_finish,
             the_memo_goes_with_the_outcome, stepping_aside_lets_others_pass, only_what_is_pending_changes,
             recovered_after_a_crash, room_is_kept, a_lost_claim_is_free_again, newest_is_what_no_event_follows,
-            those_who_wait_are_told,
+            those_who_wait_are_told, those_who_wait_are_told_as_time_goes_by,
         ]);
         $crate::suite!(@ $fixture: records [
             deliveries_tell_everything, filters, pages, attempts_are_kept, events_by_page, redelivery_is_a_new_delivery,
@@ -284,7 +284,7 @@ macro_rules! suite {
         $crate::suite!(@ $fixture: rollouts [
             they_are_written_as_they_go, they_are_found, pages_of_them, events_are_found_by_reason_and_revision,
             observations_fill_the_gaps, observations_without_news_leave_no_trace, observations_are_no_events,
-            a_repeat_hides_nothing, the_log_gives_the_same_states, they_go_with_their_events, the_newest_stays,
+            a_repeat_hides_nothing, the_log_gives_the_same_states, they_go_with_their_events, the_newest_stays, numbers_go_on_behind_them,
             what_is_pruned_can_still_be_told_late, states_are_bounded,
         ]);
         $crate::suite!(@ $fixture: states [

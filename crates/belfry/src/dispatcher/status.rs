@@ -76,12 +76,16 @@ pub(super) async fn step(shared: &Shared, dest: &Destination, row: &Row, told: &
     }
     let cause = Cause { key: &rule.key, uid: &rule.uid };
     shared.record(dest, cause, row, &outcome, now).await;
+    let look_again = memory.as_ref().and_then(|memory| memory.look_again(now));
     let memo = memory.and_then(|memory| serde_json::to_vec(&memory).ok());
     let attempt = Some(record_of(row, start, now, &outcome));
     let result = |state| RowResult { delivery: row.id, attempt, state };
     // A state lane holds nothing but its newest state, which goes out however late.
     let head = Head { created: row.created, attempts: row.attempts, newest: true };
     match decide(head, AgeLimit::Record.duration(), &dest.circuit(), &outcome, now, fastrand::f64()) {
+        Decision::Settled if let Some(at) = look_again => {
+            Step::Again { result: result(RowState::Retry), at, step_aside: false, memo }
+        }
         Decision::Settled => match outcome {
             Outcome::Skipped(why) => Step::Ended(result(RowState::Skipped(why.to_owned())), memo),
             _ => Step::Ended(result(RowState::Delivered), memo),
@@ -153,9 +157,9 @@ async fn attempt(
     let known = known.unwrap_or_default();
     let name = repository.name();
     let posted = known.posted.filter(|posted| posted.repository == name && posted.context == context);
-    let unsure = known.unsure || told.recovered || unreadable;
+    let unsure = known.unsure.or((told.recovered || unreadable).then(|| shared.now()));
     if let Err(why) = is_news(&rule.spec, &desired, posted.as_ref())
-        && (!unsure || posted.as_ref().is_some_and(|posted| posted.ended))
+        && (unsure.is_none() || posted.as_ref().is_some_and(|posted| posted.ended))
     {
         return Outcome::Skipped(why).into();
     }
@@ -170,23 +174,28 @@ async fn attempt(
     };
     let shown = Shown { context: context.clone(), commit: status.commit.clone(), state: desired.state };
     let new = Posted { repository: name, context, shown: desired, ended: false };
-    let attempt = post(&notifier, &status, posted, new, unsure).await;
+    let attempt = post(shared, &notifier, &status, posted, new, unsure).await;
     Attempt { shown: Some(shown), ..attempt }
 }
 
 async fn post(
+    shared: &Shared,
     notifier: &StatusNotifier,
     status: &Status,
     before: Option<Posted>,
     new: Posted,
-    unsure: bool,
+    unsure: Option<Time>,
 ) -> Attempt {
-    let known = if unsure { Known::Unsure } else { Known::Sure };
+    let known = if unsure.is_some() { Known::Unsure } else { Known::Sure };
     let attempted = notifier.post(status, known).await;
+    let now = shared.now();
     let memory = match &attempted.outcome {
-        Outcome::Delivered => Memory { posted: Some(new), unsure: false },
-        _ if attempted.ends_context => Memory { posted: Some(Posted { ended: true, ..new }), unsure: false },
-        Outcome::Retry(failure) if failure.unknown => Memory { posted: before, unsure: true },
+        Outcome::Delivered => {
+            let memory = Memory { posted: Some(new), unsure };
+            if memory.look_again(now).is_some() { memory } else { Memory { unsure: None, ..memory } }
+        }
+        _ if attempted.ends_context => Memory { posted: Some(Posted { ended: true, ..new }), unsure: None },
+        Outcome::Retry(failure) if failure.unknown => Memory { posted: before, unsure: Some(now) },
         _ => Memory { posted: before, unsure },
     };
     Attempt { memory: Some(memory), ended: attempted.ends_context, ..attempted.outcome.into() }

@@ -250,3 +250,36 @@ fn a_rule_knows_what_is_live() {
     assert_eq!(story.map(|(reason, revision)| tell(reason, revision)), [true, false, true, true]);
     assert!(tell("ReconciliationSucceeded", B) && !tell("ReconciliationSucceeded", B));
 }
+
+#[test]
+fn the_manifests_in_the_documentation_work() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cdevents.md")).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let values = blocks.flat_map(|block| serde_saphyr::from_multiple::<Value>(block).unwrap());
+    let documents: Vec<_> =
+        values.map(|value| belfry_core::config::Document { origin: String::new(), value }).collect();
+    let receivers = documents.iter().filter(|document| document.value["kind"] == "Receiver");
+    let receivers =
+        receivers.map(|document| serde_json::from_value::<belfry_api::ReceiverSpec>(document.value["spec"].clone()));
+    assert_eq!(receivers.map(Result::unwrap).filter(|spec| spec.cdevents.is_some()).count(), 1);
+    let (snapshot, findings) = belfry_core::config::compile(&documents, &Default::default(), &Default::default());
+    assert!(findings.iter().all(|finding| finding.problem.is_none()), "{findings:?}");
+    assert_eq!((snapshot.providers().len(), snapshot.alerts().len()), (2, 1));
+    for rule in snapshot.providers() {
+        let mut case = Case { spec: (*rule.spec).clone(), ..Case::default() };
+        if case.spec.secret_ref.is_some() {
+            case = case.secret(&[("token", "t")]);
+        }
+        case.build().unwrap();
+    }
+    let with_rules = snapshot.providers().find(|rule| &*rule.key.name == "cdevents-rules").unwrap();
+    let notifier = Case { spec: (*with_rules.spec).clone(), ..Case::default() }.build().unwrap();
+    let mut notification = probe("info");
+    notification.event.reason = "ReconciliationSucceeded".into();
+    notification.event.metadata.insert("image".into(), "pkg:oci/web@sha256:0b31b1c0".into());
+    let requests = spoken(&notifier, &notification).unwrap();
+    assert_eq!(requests[0].headers["ce-type"], "dev.cdevents.service.deployed.0.3.0");
+    notification.event.reason = "DependencyNotReady".into();
+    let requests = spoken(&notifier, &notification).unwrap();
+    assert_eq!(requests[0].headers["ce-type"], "dev.cdeventsx.flux-dependency.waiting.0.1.0");
+}

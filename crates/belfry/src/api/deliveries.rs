@@ -1,139 +1,23 @@
-//! The API port: deliveries and Receivers as JSON, and redelivery.
-
-use std::{net::SocketAddr, sync::Arc};
+//! Deliveries: listed, shown with their attempts, and put in line again.
 
 use axum::{
-    Json, Router,
-    body::Body,
-    extract::{ConnectInfo, Path, Query, State, rejection::QueryRejection},
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
-use belfry_core::{ConfigKey, Time, duration};
-use belfry_store::{
-    AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, ObjectFilter, RedeliverError, Store, StoreError,
-};
-use http::{StatusCode, Uri, header};
-use secrecy::{ExposeSecret, SecretString};
+use belfry_core::{ConfigKey, Time};
+use belfry_store::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryState, RedeliverError, Store};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use subtle::ConstantTimeEq as _;
-use tower::ServiceExt as _;
 
-use crate::{dispatcher::now, receivers::Receivers, server::WholeRequest};
-
-/// The API of one process.
-#[derive(Clone)]
-pub struct Api {
-    router: Router,
-    token: Option<Arc<SecretString>>,
-}
-
-impl Api {
-    /// An API over a store. With a token, every request must carry it as a bearer token, but for those from this machine
-    /// itself; without one, nobody else is answered.
-    pub fn new(store: Store, receivers: Arc<Receivers>, token: Option<SecretString>) -> Self {
-        let receivers = Router::new().route("/api/v1/receivers", get(list_receivers)).with_state(receivers);
-        let router = Router::new()
-            .route("/api/v1/deliveries", get(list))
-            .route("/api/v1/deliveries/{id}", get(show))
-            .route("/api/v1/deliveries/{id}/redeliver", post(redeliver))
-            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
-            .with_state(store)
-            .merge(receivers);
-        Self { router, token: token.map(Arc::new) }
-    }
-
-    /// Answers one request.
-    pub async fn handle(&self, request: WholeRequest) -> Response {
-        if let Err(problem) = self.authorize(&request) {
-            return problem.into_response();
-        }
-        match self.router.clone().oneshot(request.map(Body::from)).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    }
-
-    fn authorize(&self, request: &WholeRequest) -> Result<(), Problem> {
-        let headers = request.headers();
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        if let (Some(token), Some(bearer)) = (&self.token, bearer) {
-            return if token.expose_secret().as_bytes().ct_eq(bearer.trim().as_bytes()).into() {
-                Ok(())
-            } else {
-                Err(Problem::new(StatusCode::UNAUTHORIZED, "the bearer token is not the one in --api-token-file"))
-            };
-        }
-        // An IPv4 peer of a socket for both comes as an IPv6 address.
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-        let local = peer.is_some_and(|address| address.is_loopback());
-        if !local {
-            let message = match self.token {
-                Some(_) => "a bearer token is needed",
-                None => "only this machine itself is answered; start with --api-token-file to answer others",
-            };
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, message));
-        }
-        // A page in a browser on this machine can send requests here too: what it can't do is claim our name.
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if !is_local(host) {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "the Host header doesn't name this machine"));
-        }
-        let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let foreign = origin.is_some_and(|origin| {
-            !origin.parse::<Uri>().is_ok_and(|uri| uri.authority().is_some_and(|origin| origin.as_str() == host))
-        });
-        if foreign {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "the Origin header names another site"));
-        }
-        Ok(())
-    }
-}
-
-fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// An error as RFC 9457 has it, reduced to what our clients read.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Document {
-            title: &'static str,
-            status: u16,
-            detail: String,
-        }
-        let title = self.status.canonical_reason().unwrap_or_default();
-        let body = Json(Document { title, status: self.status.as_u16(), detail: self.detail });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
-    }
-}
-
-fn store_problem(error: StoreError) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-}
+use super::{Problem, any, bad_request, object_filter, point, store_problem};
+use crate::dispatcher::now;
 
 /// Query parameters of the list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct ListParameters {
+pub(super) struct ListParameters {
     state: Option<String>,
     provider: Option<String>,
     alert: Option<String>,
@@ -146,7 +30,7 @@ struct ListParameters {
 
 /// A page of deliveries.
 #[derive(Serialize)]
-struct List {
+pub(super) struct List {
     items: Vec<Delivery>,
     /// The `cursor` of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +40,7 @@ struct List {
 /// A delivery as the API shows it. Times are RFC 3339.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Delivery {
+pub(super) struct Delivery {
     id: i64,
     created: String,
     state: &'static str,
@@ -237,7 +121,7 @@ impl From<AttemptRow> for Attempt {
     }
 }
 
-async fn list(
+pub(super) async fn list(
     State(store): State<Store>,
     parameters: Result<Query<ListParameters>, QueryRejection>,
 ) -> Result<Json<List>, Problem> {
@@ -245,10 +129,6 @@ async fn list(
     let query = query(parameters, now()).map_err(bad_request)?;
     let page = store.deliveries(query).await.map_err(store_problem)?;
     Ok(Json(List { items: page.items.into_iter().map(Delivery::from).collect(), cursor: page.next }))
-}
-
-fn bad_request(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
 fn query(parameters: ListParameters, now: Time) -> Result<DeliveryQuery, String> {
@@ -282,32 +162,7 @@ fn split(parameter: &str, value: Option<String>) -> Result<(Option<String>, Opti
     Ok((any(namespace), any(name)))
 }
 
-/// `Kind/namespace/name`, each of them possibly `*`.
-fn object_filter(value: &str) -> Result<ObjectFilter, String> {
-    match value.split('/').collect::<Vec<_>>()[..] {
-        [kind, namespace, name] => {
-            let (kind, namespace, name) = (any(kind), any(namespace), any(name));
-            Ok(ObjectFilter { kind, namespace, name, ..ObjectFilter::default() })
-        }
-        _ => Err(format!("object: {value:?} is not KIND/NAMESPACE/NAME")),
-    }
-}
-
-fn any(part: &str) -> Option<String> {
-    (part != "*").then(|| part.to_owned())
-}
-
-/// A point in time: RFC 3339, or how long ago.
-fn point(parameter: &str, text: &str, now: Time) -> Result<Time, String> {
-    if let Ok(ago) = duration::parse(text) {
-        return Ok(now.before(ago));
-    }
-    text.parse::<jiff::Timestamp>()
-        .map(|at| Time(at.as_microsecond()))
-        .map_err(|_| format!("{parameter}: {text:?} is neither an RFC 3339 time nor a duration such as 1h30m"))
-}
-
-async fn show(State(store): State<Store>, Path(id): Path<i64>) -> Result<Response, Problem> {
+pub(super) async fn show(State(store): State<Store>, Path(id): Path<i64>) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Detailed {
         #[serde(flatten)]
@@ -325,12 +180,7 @@ async fn show(State(store): State<Store>, Path(id): Path<i64>) -> Result<Respons
     Ok(Json(Detailed { delivery: row.into(), attempt_log }).into_response())
 }
 
-async fn list_receivers(State(receivers): State<Arc<Receivers>>) -> Result<Response, Problem> {
-    let items = receivers.view().await.map_err(store_problem)?;
-    Ok(Json(json!({ "items": items })).into_response())
-}
-
-async fn redeliver(State(store): State<Store>, Path(id): Path<i64>) -> Result<Response, Problem> {
+pub(super) async fn redeliver(State(store): State<Store>, Path(id): Path<i64>) -> Result<Response, Problem> {
     let redelivered = store.redeliver(id).await.map_err(|error| match error {
         RedeliverError::Unknown(_) => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
         RedeliverError::Pending(_) => Problem::new(StatusCode::CONFLICT, error.to_string()),
@@ -357,15 +207,5 @@ mod tests {
         }
         let query = query(parameters("since", "1h"), Time(7_200_000_000)).unwrap();
         assert_eq!(query.since, Some(Time(3_600_000_000)));
-    }
-
-    #[test]
-    fn only_names_of_this_machine_are_local() {
-        for local in ["localhost", "localhost:9393", "127.0.0.1:9393", "[::1]:9393", "127.8.8.8"] {
-            assert!(is_local(local), "{local}");
-        }
-        for foreign in ["", "example.com", "localhost.example.com", "10.0.0.1:9393", "[::2]"] {
-            assert!(!is_local(foreign), "{foreign}");
-        }
     }
 }

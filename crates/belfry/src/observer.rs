@@ -117,7 +117,7 @@ impl Observer {
         let Some(sighting) = sighting(object, &self.cluster) else { return };
         let print = fingerprint(&sighting);
         if seen.told.insert(sighting.object.clone(), print) != Some(print) {
-            seen.wait(sighting);
+            seen.wait(sighting, Instant::now());
         }
     }
 
@@ -125,14 +125,14 @@ impl Observer {
         if is_watched(object) {
             let sighting = nothing_yet(object, &self.cluster, Found::Gone);
             seen.told.remove(&sighting.object);
-            seen.wait(sighting);
+            seen.wait(sighting, Instant::now());
         }
     }
 
     /// Hands over what was seen, for ever.
     pub async fn run(self: Arc<Self>, configuration: Arc<Configuration>, store: Store, metrics: Arc<Metrics>) {
         loop {
-            let (due, next) = self.lock().take_due(self.grace);
+            let (due, next) = self.lock().take_due(self.grace, Instant::now());
             if due.is_empty() {
                 let until_next = async {
                     match next {
@@ -184,14 +184,13 @@ impl Seen {
     }
 
     /// Waits in the place of what waited of its object, and no longer than that would have.
-    fn wait(&mut self, sighting: Sighting) {
-        let since = self.waiting.get(&sighting.object).map_or_else(Instant::now, |(since, _)| *since);
+    fn wait(&mut self, sighting: Sighting, now: Instant) {
+        let since = self.waiting.get(&sighting.object).map_or(now, |(since, _)| *since);
         self.waiting.insert(sighting.object.clone(), (since, sighting));
     }
 
     /// What has waited long enough; and when the next will have.
-    fn take_due(&mut self, grace: Duration) -> (Vec<Sighting>, Option<Instant>) {
-        let now = Instant::now();
+    fn take_due(&mut self, grace: Duration, now: Instant) -> (Vec<Sighting>, Option<Instant>) {
         let due = self.waiting.extract_if(|_, (since, _)| *since + grace <= now).map(|(_, (_, seen))| seen).collect();
         (due, self.waiting.values().map(|(since, _)| *since + grace).min())
     }

@@ -182,24 +182,23 @@ async fn what_is_known_already_leaves_no_trace() {
     other.abort();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_sighting_waits_for_its_event_but_not_longer_for_the_next_one() {
-    let second = |n| Duration::from_secs(n);
+#[test]
+fn a_sighting_waits_for_its_event_but_not_longer_for_the_next_one() {
+    let start = Instant::now();
+    let at = |second| start + Duration::from_secs(second);
     let mut seen = Seen::default();
     let named = |name: &str| IndexedObject { name: name.into(), ..object("Kustomization", 2, json!({})) };
     let gone = |name: &str| nothing_yet(&named(name), "", Found::Gone);
     let names = |due: &[Sighting]| due.iter().map(|seen| seen.object.name.clone()).collect::<Vec<_>>();
-    seen.wait(gone("a"));
-    tokio::time::advance(second(2)).await;
-    seen.wait(Sighting { found: Found::Ready, ..gone("a") });
-    seen.wait(gone("b"));
-    let (due, next) = seen.take_due(GRACE);
+    seen.wait(gone("a"), at(0));
+    seen.wait(Sighting { found: Found::Ready, ..gone("a") }, at(2));
+    seen.wait(gone("b"), at(2));
+    let (due, next) = seen.take_due(GRACE, at(2));
     assert!(due.is_empty());
-    assert_eq!(next, Some(Instant::now() + second(1)));
-    tokio::time::advance(second(1)).await;
-    let (due, next) = seen.take_due(GRACE);
+    assert_eq!(next, Some(at(3)));
+    let (due, next) = seen.take_due(GRACE, at(3));
     assert_eq!((names(&due), &due[0].found), (vec!["a".to_owned()], &Found::Ready));
-    assert_eq!(next, Some(Instant::now() + second(2)));
-    tokio::time::advance(second(2)).await;
-    assert_eq!((names(&seen.take_due(GRACE).0), seen.take_due(GRACE).1), (vec!["b".to_owned()], None));
+    assert_eq!(next, Some(at(5)));
+    let (due, next) = seen.take_due(GRACE, at(5));
+    assert_eq!((names(&due), next), (vec!["b".to_owned()], None));
 }

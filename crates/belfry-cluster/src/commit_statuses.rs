@@ -257,6 +257,8 @@ mod tests {
                 format!("Conflict=True ContextConflict {late} CommitStatus/apps/other writes the same"),
             ]
         );
+        let endless = report(CommitStatusState::Ready { remarks: Some(vec!["€".repeat(40_000)]) });
+        assert!(next(endless, &failed, 7).conditions[0].message.len() <= 4096);
         assert_eq!(next(report(CommitStatusState::Suspended), &failed, 7), failed);
         assert_eq!(
             words(&next(ready(None), &failed, 8)),

@@ -222,6 +222,9 @@ fn current<S: Default + DeserializeOwned>(resource: &ApiResource, object: Seen<K
     (place, Current { path, uid, generation, status: read.unwrap_or_default(), strange })
 }
 
+/// Bytes of a message: people read it, and an API server takes but eight times as much.
+const MESSAGE: usize = 4096;
+
 /// A condition about a generation; [`set`] gives it its time.
 pub(crate) fn condition(generation: i64, type_: &str, status: &str, reason: &str, message: &str) -> Condition {
     Condition {
@@ -230,7 +233,7 @@ pub(crate) fn condition(generation: i64, type_: &str, status: &str, reason: &str
         observed_generation: Some(generation),
         last_transition_time: String::new(),
         reason: reason.to_owned(),
-        message: message.to_owned(),
+        message: message[..message.floor_char_boundary(MESSAGE)].to_owned(),
     }
 }
 

@@ -18,7 +18,7 @@ use belfry_core::{
 use belfry_store::{Refused, Store};
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{configuration::Configuration, metrics::Metrics};
 
@@ -31,14 +31,17 @@ const UNDECIDED: [&str; 5] =
     ["DependencyNotReady", "HealthCheckCanceled", "Progressing", "ProgressingWithRetry", "SourceNotReady"];
 /// Sightings that are in the store's hands at a time.
 const AT_ONCE: usize = 32;
+/// How long a sighting waits for the event that tells the same: controllers post it before or right after they write the
+/// status, and it says more.
+const GRACE: Duration = Duration::from_secs(3);
 /// How long what the store could not take waits.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What was seen and is to be handed over.
-#[derive(Default)]
 pub struct Observer {
     /// The cluster that is watched, as events name it.
     cluster: String,
+    grace: Duration,
     seen: Mutex<Seen>,
     news: Notify,
 }
@@ -51,13 +54,14 @@ struct Seen {
     configured: bool,
     /// What was last seen of each object that there is.
     told: HashMap<ObjectKey, u64>,
-    waiting: HashMap<ObjectKey, Sighting>,
+    /// Since when, and what.
+    waiting: HashMap<ObjectKey, (Instant, Sighting)>,
 }
 
 impl Observer {
     /// An observer of the cluster with this name.
     pub fn new(cluster: &str) -> Self {
-        Self { cluster: cluster.to_owned(), ..Self::default() }
+        Self { cluster: cluster.to_owned(), grace: GRACE, seen: Mutex::default(), news: Notify::new() }
     }
 
     /// The index is complete.
@@ -113,7 +117,7 @@ impl Observer {
         let Some(sighting) = sighting(object, &self.cluster) else { return };
         let print = fingerprint(&sighting);
         if seen.told.insert(sighting.object.clone(), print) != Some(print) {
-            seen.waiting.insert(sighting.object.clone(), sighting);
+            seen.wait(sighting, Instant::now());
         }
     }
 
@@ -121,16 +125,28 @@ impl Observer {
         if is_watched(object) {
             let sighting = nothing_yet(object, &self.cluster, Found::Gone);
             seen.told.remove(&sighting.object);
-            seen.waiting.insert(sighting.object.clone(), sighting);
+            seen.wait(sighting, Instant::now());
         }
     }
 
     /// Hands over what was seen, for ever.
     pub async fn run(self: Arc<Self>, configuration: Arc<Configuration>, store: Store, metrics: Arc<Metrics>) {
         loop {
-            self.news.notified().await;
-            let waiting = std::mem::take(&mut self.lock().waiting);
-            let observed = stream::iter(waiting.into_values()).map(async |sighting| {
+            let (due, next) = self.lock().take_due(self.grace, Instant::now());
+            if due.is_empty() {
+                let until_next = async {
+                    match next {
+                        Some(next) => tokio::time::sleep_until(next).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = until_next => {}
+                    () = self.news.notified() => {}
+                }
+                continue;
+            }
+            let observed = stream::iter(due).map(async |sighting| {
                 let routes = configuration.status_routes(&sighting.object);
                 let answer = store.observe(sighting.clone(), routes).await;
                 (sighting, answer)
@@ -151,9 +167,8 @@ impl Observer {
                 let mut seen = self.lock();
                 // What was seen since counts instead.
                 failed.into_iter().for_each(|old| {
-                    seen.waiting.entry(old.object.clone()).or_insert(old);
+                    seen.waiting.entry(old.object.clone()).or_insert((now_or_before(self.grace), old));
                 });
-                self.news.notify_one();
             }
         }
     }
@@ -167,6 +182,24 @@ impl Seen {
     fn is_open(&self) -> bool {
         self.synced && self.configured
     }
+
+    /// Waits in the place of what waited of its object, and no longer than that would have.
+    fn wait(&mut self, sighting: Sighting, now: Instant) {
+        let since = self.waiting.get(&sighting.object).map_or(now, |(since, _)| *since);
+        self.waiting.insert(sighting.object.clone(), (since, sighting));
+    }
+
+    /// What has waited long enough; and when the next will have.
+    fn take_due(&mut self, grace: Duration, now: Instant) -> (Vec<Sighting>, Option<Instant>) {
+        let due = self.waiting.extract_if(|_, (since, _)| *since + grace <= now).map(|(_, (_, seen))| seen).collect();
+        (due, self.waiting.values().map(|(since, _)| *since + grace).min())
+    }
+}
+
+/// So long ago, as far as the clock goes back.
+fn now_or_before(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(time).unwrap_or(now)
 }
 
 fn is_watched(object: &IndexedObject) -> bool {

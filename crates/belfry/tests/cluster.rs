@@ -342,7 +342,24 @@ async fn a_status_alone_is_shown_on_the_git_host_and_the_commit_status_tells_of_
     assert_eq!(server.post(&opened).await, 202);
     told(&sink, "app", &second, "pending").await;
     say(&cluster, "app", true, "ReconciliationSucceeded", &second).await;
-    told(&sink, "app", &second, "success").await;
+    let success = told(&sink, "app", &second, "success").await;
+    assert_eq!(success["description"], "live");
+
+    // Where there is an event, its words count, though the status comes first.
+    kustomization(&cluster, "told").await;
+    say(&cluster, "told", true, "ReconciliationSucceeded", &second).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut finished = event("told", "info", "Reconciliation finished in 1s");
+    finished["timestamp"] = json!(format!("{:.0}", jiff::Timestamp::now()));
+    finished["reason"] = json!("ReconciliationSucceeded");
+    finished["metadata"] = json!({
+        "kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{second}"),
+        "kustomize.toolkit.fluxcd.io/commit_status": "update",
+    });
+    finished["involvedObject"]["uid"] = json!("");
+    assert_eq!(server.post(&finished).await, 202);
+    let success = told(&sink, "told", &second, "success").await;
+    assert_eq!(success["description"], "live: Reconciliation finished in 1s");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     say(&cluster, "app", false, "HealthCheckFailed", &third).await;
     let failure = told(&sink, "app", &third, "failure").await;
@@ -379,6 +396,9 @@ async fn a_status_alone_is_shown_on_the_git_host_and_the_commit_status_tells_of_
     let before = sink.received().len();
     server.process.restart().unwrap();
     server.ready().await;
+    // Long enough for all to be seen again, and a commit status to settle.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(sink.received().len(), before);
     let gone = http::Request::delete(format!("{KUSTOMIZATIONS}/app")).body(Vec::new()).unwrap();
     cluster.admin().request::<Value>(gone).await.unwrap();
     cluster
@@ -387,7 +407,6 @@ async fn a_status_alone_is_shown_on_the_git_host_and_the_commit_status_tells_of_
         .unwrap();
     let after = shown(&cluster, "the new generation", |status| status["observedGeneration"] == 2).await;
     assert_eq!((&after["posted"], &after["withoutCommit"]), (&status["posted"], &status["withoutCommit"]));
-    assert_eq!(sink.received().len(), before);
 
     // Without its Provider it says so.
     let provider = COMMIT_STATUS.replace("v1beta1", "v1beta3").replace("commitstatuses", "providers");

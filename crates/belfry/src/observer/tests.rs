@@ -91,7 +91,8 @@ fn waiting(observer: &Observer) -> Vec<String> {
         Found::Failed { .. } => "failed",
         Found::Gone => "gone",
     };
-    let mut words: Vec<String> = taken.values().map(|seen| format!("{} {}", seen.object.name, word(seen))).collect();
+    let mut words: Vec<String> =
+        taken.values().map(|(_, seen)| format!("{} {}", seen.object.name, word(seen))).collect();
     words.sort();
     words
 }
@@ -146,7 +147,7 @@ async fn what_is_known_already_leaves_no_trace() {
     let store = Store::open_sqlite(folder.path(), Options::default()).unwrap();
     let configuration = Arc::new(Configuration::new(Default::default()));
     let metrics = Arc::new(Metrics::new(store.clone()));
-    let observer = Arc::new(Observer::new(""));
+    let observer = Arc::new(Observer { grace: Duration::from_millis(10), ..Observer::new("") });
     let task = tokio::spawn(observer.clone().run(configuration, store.clone(), metrics));
     let live = object("Kustomization", 2, json!({"lastAppliedRevision": ONE, "conditions": ready("True", "x")}));
     let mut index = ObjectIndex::default();
@@ -159,7 +160,7 @@ async fn what_is_known_already_leaves_no_trace() {
     assert_eq!(rollouts.len(), 1);
     assert_eq!(rollouts[0].state, belfry_core::rollout::Phase::Succeeded);
     // As after a restart: all is seen again.
-    let again = Arc::new(Observer::new(""));
+    let again = Arc::new(Observer { grace: Duration::from_millis(10), ..Observer::new("") });
     let known = Arc::new(Metrics::new(store.clone()));
     let other =
         tokio::spawn(again.clone().run(Arc::new(Configuration::new(Default::default())), store.clone(), known.clone()));
@@ -179,4 +180,25 @@ async fn what_is_known_already_leaves_no_trace() {
     assert!(!head.has_changed().unwrap(), "something was written");
     task.abort();
     other.abort();
+}
+
+#[test]
+fn a_sighting_waits_for_its_event_but_not_longer_for_the_next_one() {
+    let start = Instant::now();
+    let at = |second| start + Duration::from_secs(second);
+    let mut seen = Seen::default();
+    let named = |name: &str| IndexedObject { name: name.into(), ..object("Kustomization", 2, json!({})) };
+    let gone = |name: &str| nothing_yet(&named(name), "", Found::Gone);
+    let names = |due: &[Sighting]| due.iter().map(|seen| seen.object.name.clone()).collect::<Vec<_>>();
+    seen.wait(gone("a"), at(0));
+    seen.wait(Sighting { found: Found::Ready, ..gone("a") }, at(2));
+    seen.wait(gone("b"), at(2));
+    let (due, next) = seen.take_due(GRACE, at(2));
+    assert!(due.is_empty());
+    assert_eq!(next, Some(at(3)));
+    let (due, next) = seen.take_due(GRACE, at(3));
+    assert_eq!((names(&due), &due[0].found), (vec!["a".to_owned()], &Found::Ready));
+    assert_eq!(next, Some(at(5)));
+    let (due, next) = seen.take_due(GRACE, at(5));
+    assert_eq!((names(&due), next), (vec!["b".to_owned()], None));
 }

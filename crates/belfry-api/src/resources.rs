@@ -137,10 +137,26 @@ pub struct ProviderSpec {
     /// CDEvents says how events become CDEvents. Only for the type cdevents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cdevents: Option<CdEventsSpec>,
+    /// Comment says how many comments a pull or merge request gets: one for each object ('each', the default), or one with
+    /// a table of all objects ('single'). Only for the types githubpullrequestcomment, gitlabmergerequestcomment,
+    /// giteapullrequestcomment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<CommentMode>,
     /// CommitStatusExpr is a CEL expression that evaluates to the string used as commit status id, with the variables
     /// event, provider and alert. Only for the types github, gitlab, gitea, bitbucketserver, bitbucket, azuredevops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_status_expr: Option<String>,
+}
+
+/// How many comments a pull or merge request gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CommentMode {
+    /// One for each object.
+    #[default]
+    Each,
+    /// One with a table of all objects.
+    Single,
 }
 
 /// CDEventsSpec says how Flux events become CDEvents.

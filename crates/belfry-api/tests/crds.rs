@@ -81,6 +81,8 @@ fn is_allowed(difference: &str) -> bool {
         "/properties/spec/properties/maxAge: ",
         // A type of Provider that the peer doesn't have.
         "/properties/spec/properties/cdevents: ",
+        // A choice that the peer doesn't give.
+        "/properties/spec/properties/comment: ",
         "/properties/spec/properties/type/enum",
     ]
     .iter()

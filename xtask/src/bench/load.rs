@@ -70,7 +70,8 @@ impl Posted {
         others.map(|(status, count)| format!("{count} × {status}")).collect::<Vec<_>>().join(", ")
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Takes over what another connection counted.
+    pub fn add(&mut self, other: &Self) {
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
@@ -108,16 +109,22 @@ async fn all(load: &Load, tally: Option<&Arc<Tally>>) -> anyhow::Result<Posted> 
 }
 
 /// Gives each event to the connection that is free first.
-struct Turns {
-    next: Arc<AtomicU64>,
-    first: u64,
-    end: u64,
-    rate: Option<u64>,
-    start: Instant,
+pub struct Turns {
+    /// The number that is next.
+    pub next: Arc<AtomicU64>,
+    /// The first number.
+    pub first: u64,
+    /// The number after the last.
+    pub end: u64,
+    /// How many a second.
+    pub rate: Option<u64>,
+    /// When the first one is due.
+    pub start: Instant,
 }
 
 impl Turns {
-    async fn next(&self) -> Option<u64> {
+    /// A number once it is due, until there are no more.
+    pub async fn next(&self) -> Option<u64> {
         let number = self.next.fetch_add(1, Relaxed);
         if number >= self.end {
             return None;
@@ -160,20 +167,27 @@ async fn connection(
 }
 
 /// A connection, and what came over it.
-struct Answers {
+pub struct Answers {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Answers {
-    async fn connect(to: SocketAddr) -> anyhow::Result<Self> {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub async fn connect(to: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(to).await.with_context(|| format!("can't connect to {to}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
     /// Sends a request and gives the status of its answer.
-    async fn ask(&mut self, request: &[u8]) -> anyhow::Result<u16> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<u16> {
         self.stream.write_all(request).await?;
         loop {
             if let Some((status, length)) = answer(&self.buffer)? {

@@ -13,6 +13,7 @@ mod resources;
 mod sink;
 mod steady;
 mod throughput;
+mod webhooks;
 
 use std::{
     fs,
@@ -59,6 +60,8 @@ enum Part {
     Throughput,
     /// Intake and delivery at a steady rate
     Steady,
+    /// Webhooks at a steady rate
+    Webhooks,
     /// Resident memory
     Memory,
     /// Time from start to ready
@@ -160,6 +163,9 @@ impl Bench {
             }
             if self.wants(Part::Steady) {
                 steady::round(bed, &scale, report)?;
+            }
+            if self.wants(Part::Webhooks) {
+                webhooks::round(bed, &scale, report)?;
             }
         }
         if self.wants(Part::Memory) {

@@ -27,6 +27,8 @@ pub struct Server {
     child: Child,
     /// Where events are posted to.
     pub events: SocketAddr,
+    /// Where webhooks are posted to.
+    pub receivers: Option<SocketAddr>,
     health: Option<SocketAddr>,
     started: Instant,
     log: Arc<Mutex<VecDeque<String>>>,
@@ -72,12 +74,13 @@ impl Server {
             std::thread::spawn(move || read_log(stderr, &log, &serving));
         }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, events: nowhere, health: None, started, log };
+        let mut server = Self { child, events: nowhere, receivers: None, health: None, started, log };
         let Ok(line) = served.recv_timeout(PATIENCE) else {
             bail!("{} did not come up:\n{}", command.get_program().display(), server.last_words());
         };
         let address = |key: &str| line.get(key)?.as_str()?.parse().ok();
         server.events = address("events").context("it doesn't say where it takes events")?;
+        server.receivers = address("receivers");
         server.health = address("health");
         Ok(server)
     }

@@ -36,6 +36,14 @@ impl Naming {
         }
     }
 
+    /// What tells a Provider's comment about all objects from all others.
+    pub(crate) fn table(&self, notification: &Notification) -> String {
+        match &*notification.provider_uid {
+            "" => format!("{}/{}/objects", self.provider.namespace, self.provider.name),
+            uid => format!("{uid}/objects"),
+        }
+    }
+
     /// What tells a Provider's comments about an object from all others.
     pub(crate) fn comment(&self, notification: &Notification) -> String {
         let object = &notification.event.involved_object;

@@ -132,6 +132,10 @@ impl CommentHost for Gitea {
         if other { None } else { Comment::read(item, "/user/login") }
     }
 
+    fn read(&self, _: u64, id: u64) -> Result<Request, Unsent> {
+        get(&format!("{}/issues/comments/{id}", self.repo), &HeaderMap::new())
+    }
+
     fn create(&self, number: u64, body: &Value) -> Result<Request, Unsent> {
         with_json(Method::POST, &format!("{}/issues/{number}/comments", self.repo), &HeaderMap::new(), body)
     }

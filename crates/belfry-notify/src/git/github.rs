@@ -215,6 +215,10 @@ impl CommentHost for GitHub {
         Comment::read(item, "/user/login")
     }
 
+    fn read(&self, _: u64, id: u64) -> Result<Request, Unsent> {
+        get(&format!("{}/issues/comments/{id}", self.repo), &headers())
+    }
+
     fn create(&self, number: u64, body: &Value) -> Result<Request, Unsent> {
         plain_json(Method::POST, &format!("{}/issues/{number}/comments", self.repo), body)
     }

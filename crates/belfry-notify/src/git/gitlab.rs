@@ -178,6 +178,10 @@ impl CommentHost for GitLab {
         Comment::read(item, "/author/username")
     }
 
+    fn read(&self, number: u64, id: u64) -> Result<Request, Unsent> {
+        get(&format!("{}/{id}", self.notes(number)), &headers())
+    }
+
     fn create(&self, number: u64, body: &Value) -> Result<Request, Unsent> {
         with_json(Method::POST, &self.notes(number), &headers(), body)
     }

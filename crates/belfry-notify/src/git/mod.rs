@@ -21,6 +21,7 @@ pub(crate) mod hosts;
 mod list;
 pub(crate) mod repository;
 mod statuses;
+mod table;
 mod verdict;
 
 use belfry_core::go_json;

@@ -1,14 +1,19 @@
 //! Comments on pull and merge requests: one for each Provider and object, whatever else is on the page.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use belfry_core::notification::{Notification, Outcome};
-use belfry_notify::Notifier;
+use axum::http::Method;
+use belfry_api::{CommentMode, ProviderSpec};
+use belfry_core::{
+    notification::{Notification, Outcome},
+    secret::SecretData,
+};
+use belfry_notify::{Notifier, build};
 
 use crate::{
     event,
-    host::{Host, Remark},
-    notifier, send,
+    host::{Host, Remark, Trouble},
+    notifier, send, spec, with_spec,
 };
 
 const HOSTS: [(&str, &str, &str); 3] = [
@@ -23,6 +28,13 @@ async fn address(host: &Host, path: &str) -> String {
 
 fn open(type_: &str, address: &str) -> Notifier {
     notifier(type_, address, &[("token", "tok")])
+}
+
+/// With one comment for all objects.
+fn open_table(type_: &str, address: &str) -> Notifier {
+    let spec = ProviderSpec { comment: Some(CommentMode::Single), ..spec(type_, address) };
+    let secret: SecretData = [("token".to_owned(), b"tok".to_vec())].into_iter().collect();
+    with_spec(&spec, &secret, |settings, clients| build(settings, clients).unwrap())
 }
 
 fn about(name: &str, message: &str) -> Notification {
@@ -156,5 +168,82 @@ async fn events_of_no_request_say_nothing() {
         notification.event.metadata.insert("change_request".into(), "x1".into());
         assert!(matches!(send(&hub, &notification).await, Outcome::Rejected(_)));
         assert!(host.world().log.is_empty(), "{type_}");
+    }
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_is_lost_is_searched_for_before_another() {
+    for (type_, path, _) in HOSTS {
+        for open in [open, open_table] {
+            let host = Host::default();
+            let address = address(&host, path).await;
+            let hub = open(type_, &address);
+            let method = Method::POST;
+            let late = Trouble { method, status: 201, headers: vec![], body: "".into(), done_late: true, held: false };
+            host.world().trouble.push_back(late);
+            let first = about("app", "first");
+            assert!(tokio::time::timeout(Duration::from_secs(1), send(&hub, &first)).await.is_err(), "{type_}");
+            assert_eq!(ours(&host).len(), 1, "it was done");
+            assert_eq!(send(&hub, &about("app", "second")).await, Outcome::Delivered, "{type_}");
+            assert_eq!(ours(&host).len(), 1, "{type_}");
+            assert!(ours(&host)[0].contains("second"));
+        }
+    }
+}
+
+fn rows(host: &Host) -> Vec<String> {
+    let [table] = &ours(host)[..] else { panic!("{:?}", ours(host)) };
+    table.lines().filter(|line| line.starts_with("| Kustomization")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_table_has_a_row_for_each_object() {
+    for (type_, path, what) in HOSTS {
+        let host = Host::default();
+        let address = address(&host, path).await;
+        crowd(&host, 120, 10);
+        let hub = open_table(type_, &address);
+        for (name, message) in [("web", "first"), ("api", "no | such"), ("web", "second")] {
+            assert_eq!(send(&hub, &about(name, message)).await, Outcome::Delivered, "{type_}");
+        }
+        let row = |name: &str, message: &str| {
+            format!("| Kustomization/apps/{name} | ⚠\u{fe0f} build failed | – | {message} |")
+        };
+        assert_eq!(rows(&host), [row("api", r"no \| such"), row("web", "second")], "{type_}");
+        let marker = format!("<!-- flux-{what}-comment-key:0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a/objects -->");
+        assert!(ours(&host)[0].starts_with(&marker), "{type_}");
+        // The same once more is read, and not written; neither is it searched for again.
+        let before = host.world().log.len();
+        assert_eq!(send(&hub, &about("web", "second")).await, Outcome::Delivered);
+        assert_eq!(host.world().log.len(), before + 1, "{type_}");
+        // What another wrote meanwhile stays, also after a restart.
+        let other = open_table(type_, &address);
+        assert_eq!(send(&other, &about("new", "x")).await, Outcome::Delivered);
+        assert_eq!(send(&hub, &about("api", "y")).await, Outcome::Delivered);
+        assert_eq!(rows(&host), [row("api", "y"), row("new", "x"), row("web", "second")], "{type_}");
+        // Deleted: it begins anew.
+        host.world().comments.clear();
+        assert_eq!(send(&hub, &about("api", "z")).await, Outcome::Delivered);
+        assert_eq!(rows(&host), [row("api", "z")], "{type_}");
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_lose_no_row_even_while_the_provider_changes() {
+    for (type_, path, _) in HOSTS {
+        let host = Host::default();
+        let address = address(&host, path).await;
+        // The Provider as it was, and as it is now.
+        let hubs = [Arc::new(open_table(type_, &address)), Arc::new(open_table(type_, &address))];
+        let tasks: Vec<_> = (0..24)
+            .map(|i| {
+                let hub = hubs[i % 2].clone();
+                tokio::spawn(async move { send(&hub, &about(&format!("app-{i:02}"), "x")).await })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), Outcome::Delivered, "{type_}");
+        }
+        assert_eq!(rows(&host).len(), 24, "{type_}");
     }
 }

@@ -107,9 +107,15 @@ fn issues(call: &Call, world: &mut World, path: &[&str], me: &str, gitea: bool) 
             world.comments.push(Remark { id, author: me.into(), body: call.text("body") });
             answer(201, json!({ "id": id }))
         }
+        ("GET", ["comments", id]) => one(list, id),
         ("PATCH", ["comments", id]) => change(call, world, id, me),
         _ => answer(404, json!({ "message": "Not Found" })),
     }
+}
+
+fn one(list: Vec<Value>, id: &str) -> Response {
+    let found = list.into_iter().find(|item| item["id"].to_string() == id);
+    found.map_or_else(|| answer(404, json!({ "message": "Not Found" })), |item| answer(200, item))
 }
 
 fn change(call: &Call, world: &mut World, id: &str, me: &str) -> Response {
@@ -161,6 +167,10 @@ fn gitlab(call: &Call, world: &mut World, path: &[&str]) -> Response {
         ("GET", ["projects", "foo%2Fsub%2Fbar", "merge_requests", "42", "notes"]) => {
             let shown = |remark: &Remark| json!({ "id": remark.id, "author": { "username": remark.author }, "body": remark.body });
             page(call, world.comments.iter().map(shown).collect(), call.number("per_page", 20).min(100))
+        }
+        ("GET", ["projects", "foo%2Fsub%2Fbar", "merge_requests", "42", "notes", id]) => {
+            let shown = |remark: &Remark| json!({ "id": remark.id, "author": { "username": remark.author }, "body": remark.body });
+            one(world.comments.iter().map(shown).collect(), id)
         }
         ("POST", ["projects", "foo%2Fsub%2Fbar", "merge_requests", "42", "notes"]) => {
             let id = world.id();

@@ -69,18 +69,26 @@ fn with_settings<T>(
     then: impl FnOnce(&Settings<'_>, &Arc<Clients>) -> T,
 ) -> T {
     let secret: SecretData = secret.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
-    let spec = ProviderSpec {
+    let spec = spec(type_, address);
+    with_spec(&spec, &secret, then)
+}
+
+fn spec(type_: &str, address: &str) -> ProviderSpec {
+    ProviderSpec {
         type_: type_.into(),
         address: Some(address.into()),
         secret_ref: Some(LocalObjectReference { name: "creds".into() }),
         timeout: Some("5s".into()),
         ..ProviderSpec::default()
-    };
+    }
+}
+
+fn with_spec<T>(spec: &ProviderSpec, secret: &SecretData, then: impl FnOnce(&Settings<'_>, &Arc<Clients>) -> T) -> T {
     let provider = ConfigKey::provider("apps", "hub");
     let settings = Settings {
         provider: &provider,
-        spec: &spec,
-        secret: Some(&secret),
+        spec,
+        secret: Some(secret),
         proxy_secret: None,
         cert_secret: None,
         cluster: "",

@@ -18,7 +18,7 @@ use axum::{
     extract::{Path, State},
     routing::{get, post},
 };
-use common::{Belfry, PATIENCE};
+use common::{Belfry, PATIENCE, client};
 use futures::StreamExt as _;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -277,6 +277,39 @@ async fn after_an_outage_a_kill_and_a_late_request_the_newest_state_shows() {
     .await
     .unwrap();
     assert_eq!(github.story(context).last().map(String::as_str), Some("7d8b failure"), "{:?}", github.story(context));
+}
+
+/// What the recorded stream of a real Flux comes to: `recorded_statuses.txt` beside this file. With `BLESS=1` it is written
+/// anew, and wants to be judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_events_end_in_the_statuses_that_a_person_would_expect() {
+    let (github, at) = GitHub::start().await;
+    let belfry = Belfry::start(&manifests(&format!("{at}/org/repo"), "dev", ""), &[]).await;
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/events/flux.jsonl");
+    for line in std::fs::read_to_string(recorded).unwrap().lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let request = client().post(&belfry.events).header("Gotk-Component", "kustomize-controller");
+        let status = request.json(&row["event"]).send().await.unwrap().status();
+        assert_eq!(status.as_u16(), 202);
+    }
+    until("everything to be posted", PATIENCE, async || {
+        anyhow::ensure!(belfry.deliveries("state=pending").await.is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut last = std::collections::BTreeMap::new();
+    for [of, context, state, description] in github.statuses.lock().unwrap().iter() {
+        let commit = of.split('@').nth(1).unwrap()[..7].to_owned();
+        last.insert((context.clone(), commit), format!("{state}: {description}"));
+    }
+    let lines = last.iter().map(|((context, commit), shown)| format!("{context} {commit} {shown}\n"));
+    let shown: String = lines.collect();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded_statuses.txt");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(file, &shown).unwrap();
+    }
+    assert_eq!(shown, std::fs::read_to_string(file).unwrap_or_default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,12 @@ pub fn round(bed: &Bed, scale: &Scale, report: &mut Report) -> anyhow::Result<()
         let before = server.cpu()?;
         let posted = drive(server.receivers.context("it doesn't say where it takes webhooks")?, run, webhooks)?;
         let cpu = server.cpu()? - before;
-        let refused: u64 = posted.statuses.iter().filter(|(status, _)| **status != 200).map(|(_, count)| count).sum();
+        let refused: Vec<_> = posted.statuses.iter().filter(|(status, _)| **status != 200).collect();
+        if !refused.is_empty() {
+            let answers: Vec<_> = refused.iter().map(|(status, count)| format!("{count} × {status}")).collect();
+            report.note(format!("{}: {}", run.part, answers.join(", ")));
+        }
+        let refused: u64 = refused.into_iter().map(|(_, count)| count).sum();
         report.add(run.part, "answer p50", "ms", posted.latency.quantile(0.5), None);
         report.add(run.part, "answer p99", "ms", posted.latency.quantile(0.99), Target::Most(run.p99));
         let reached = webhooks as f64 / posted.took.as_secs_f64();

@@ -114,7 +114,7 @@ fn issues(call: &Call, world: &mut World, path: &[&str], me: &str, gitea: bool) 
 }
 
 fn one(list: Vec<Value>, id: &str) -> Response {
-    let found = list.into_iter().find(|item| item["id"].as_u64() == id.parse().ok());
+    let found = list.into_iter().find(|item| item["id"].as_i64() == id.parse().ok());
     found.map_or_else(|| answer(404, json!({ "message": "Not Found" })), |item| answer(200, item))
 }
 

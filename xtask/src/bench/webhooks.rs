@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::SocketAddr,
+    ops::Range,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -60,10 +61,18 @@ pub fn round(bed: &Bed, scale: &Scale, report: &mut Report) -> anyhow::Result<()
         write(&config, run)?;
         let server = Server::belfry(&bed.belfry, &config, &folder.path().join("data"))?;
         server.ready()?;
+        let to = server.receivers.context("it doesn't say where it takes webhooks")?;
+        // From now on each object has a trigger that waits.
+        drive(to, run, 0..run.receivers)?;
         let before = server.cpu()?;
-        let posted = drive(server.receivers.context("it doesn't say where it takes webhooks")?, run, webhooks)?;
+        let posted = drive(to, run, run.receivers..run.receivers + webhooks)?;
         let cpu = server.cpu()? - before;
-        let refused: u64 = posted.statuses.iter().filter(|(status, _)| **status != 200).map(|(_, count)| count).sum();
+        let refused: Vec<_> = posted.statuses.iter().filter(|(status, _)| **status != 200).collect();
+        if !refused.is_empty() {
+            let answers: Vec<_> = refused.iter().map(|(status, count)| format!("{count} × {status}")).collect();
+            report.note(format!("{}: {}", run.part, answers.join(", ")));
+        }
+        let refused: u64 = refused.into_iter().map(|(_, count)| count).sum();
         report.add(run.part, "answer p50", "ms", posted.latency.quantile(0.5), None);
         report.add(run.part, "answer p99", "ms", posted.latency.quantile(0.99), Target::Most(run.p99));
         let reached = webhooks as f64 / posted.took.as_secs_f64();
@@ -157,7 +166,7 @@ fn push() -> serde_json::Value {
     })
 }
 
-fn drive(to: SocketAddr, run: &Run, webhooks: u64) -> anyhow::Result<Posted> {
+fn drive(to: SocketAddr, run: &Run, webhooks: Range<u64>) -> anyhow::Result<Posted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let posted = tokio::time::timeout(PATIENCE, all(to, run, webhooks)).await;
@@ -165,13 +174,13 @@ fn drive(to: SocketAddr, run: &Run, webhooks: u64) -> anyhow::Result<Posted> {
     })
 }
 
-async fn all(to: SocketAddr, run: &Run, webhooks: u64) -> anyhow::Result<Posted> {
+async fn all(to: SocketAddr, run: &Run, webhooks: Range<u64>) -> anyhow::Result<Posted> {
     let requests = Arc::new(Requests::new(to, run.receivers)?);
-    let next = Arc::new(AtomicU64::new(0));
+    let next = Arc::new(AtomicU64::new(webhooks.start));
     let start = Instant::now();
     let mut connections = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let turns = Turns { next: next.clone(), first: 0, end: webhooks, rate: Some(run.rate), start };
+        let turns = Turns { next: next.clone(), first: webhooks.start, end: webhooks.end, rate: Some(run.rate), start };
         connections.spawn(connection(to, requests.clone(), turns));
     }
     let mut posted = Posted::default();

@@ -4,7 +4,11 @@
 
 mod common;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use common::{PATIENCE, client, event, program};
 use serde_json::{Value, json};
@@ -111,14 +115,23 @@ async fn from_a_controllers_post_to_a_destination_through_every_outage() {
     let kubeconfig = cluster.kubeconfig_for("flux-system", "belfry").await.unwrap();
     let mut server = Server::start(&kubeconfig).await;
     server.ready().await;
+    let probe = AtomicUsize::new(0);
+    let post_probe = async || {
+        let number = probe.fetch_add(1, Ordering::Relaxed);
+        let message = format!("probe {number}");
+        assert_eq!(server.post(&event("probe", "info", &message)).await, 202);
+        message
+    };
     until("the Alert to be in force", PATIENCE, async || {
-        let probe = event("probe", "info", &format!("probe {:?}", std::time::Instant::now()));
-        anyhow::ensure!(server.post(&probe).await == 202);
+        post_probe().await;
         anyhow::ensure!(!sink.received().is_empty());
         Ok(())
     })
     .await
     .unwrap();
+    // With the last of them, all have arrived: they are about one object.
+    let last = post_probe().await;
+    arrived(&sink, &last).await;
     assert_eq!(sink.received()[0].header("authorization"), "Bearer stale-token-value");
 
     // A stale token: the event waits, the Alert says so once, and a new token sends it at once.

@@ -22,6 +22,8 @@ use crate::{
 
 /// One outcome is written for so many inputs while inputs wait.
 const SHARE: usize = 8;
+/// Outcomes beyond so many are written whoever waits: those that a crash forgets are deliveries that are made twice.
+const OUTCOMES: usize = 128;
 
 /// One thing to write.
 #[derive(Debug)]
@@ -124,6 +126,7 @@ impl State {
         // Those who were answered by the batch before are likely to come back in a moment.
         let busy = inputs.max(std::mem::replace(&mut self.before, inputs));
         let share = if busy == 0 { limits::APPEND_BATCH } else { busy.div_ceil(SHARE) };
+        let share = share.max(self.others.len().saturating_sub(OUTCOMES)).min(limits::APPEND_BATCH);
         let others = self.others.len().min(share);
         self.others.drain(..others).chain(self.inputs.drain(..inputs)).collect()
     }

@@ -14,11 +14,13 @@ use std::{
     time::Duration,
 };
 
+use belfry_core::limits;
 use common::{Belfry, PATIENCE, client, event, generic};
 use testkit::{Sink, until};
 
 const KILLS: usize = 20;
 const SENDERS: usize = 16;
+const OBJECTS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_accepted_is_lost_when_the_process_is_killed() {
@@ -30,13 +32,10 @@ async fn nothing_accepted_is_lost_when_the_process_is_killed() {
         .map(|sender| tokio::spawn(send(sender, belfry.events.clone(), accepted.clone(), done.clone())))
         .collect();
 
-    let mut in_flight = 0;
     for _ in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(50..600))).await;
         belfry.process.restart().unwrap();
         belfry.ready().await;
-        // At most: every lane that one provider may have under way.
-        in_flight += 32;
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     done.store(true, Ordering::Relaxed);
@@ -61,6 +60,8 @@ async fn nothing_accepted_is_lost_when_the_process_is_killed() {
     let lost: Vec<_> = accepted.iter().filter(|message| !arrived.contains_key(*message)).collect();
     assert!(lost.is_empty(), "{} of {} accepted events are lost: {lost:?}", lost.len(), accepted.len());
     let twice: usize = arrived.values().map(|count| count - 1).sum();
+    // What one process can have claimed: of each object, what is taken from its lane at a time.
+    let in_flight = KILLS * OBJECTS * limits::LANE_CLAIM as usize;
     assert!(twice <= in_flight, "{twice} arrived again; no more than {in_flight} can have been under way");
     println!("{} accepted, {KILLS} kills, {twice} arrived twice, none lost", accepted.len());
 }
@@ -71,7 +72,7 @@ async fn send(sender: usize, url: String, accepted: Arc<Mutex<Vec<String>>>, don
     let client = client();
     for i in 0.. {
         let message = format!("sender {sender} event {i}");
-        let event = event(&format!("app-{}", (sender * 7 + i) % 50), "info", &message);
+        let event = event(&format!("app-{}", (sender * 7 + i) % OBJECTS), "info", &message);
         loop {
             match client.post(&url).json(&event).send().await.map(|answer| answer.status().as_u16()) {
                 Ok(202 | 429) => {

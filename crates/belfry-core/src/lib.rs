@@ -20,6 +20,7 @@ pub mod revision;
 pub mod rollout;
 pub mod secret;
 pub mod time;
+pub mod verdict;
 
 pub use object::{ConfigKey, ConfigKind, ObjectKey};
 pub use time::{Seq, Time};

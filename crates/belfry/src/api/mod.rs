@@ -1,5 +1,6 @@
 //! The API port: deliveries, rollouts and Receivers as JSON, and redelivery.
 
+mod caller;
 mod deliveries;
 mod rollouts;
 
@@ -20,6 +21,8 @@ use serde::Serialize;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use tower::ServiceExt as _;
+
+pub use caller::Caller;
 
 use crate::{receivers::Receivers, server::WholeRequest};
 
@@ -49,21 +52,24 @@ impl Api {
 
     /// Answers one request.
     pub async fn handle(&self, request: WholeRequest) -> Response {
-        if let Err(problem) = self.authorize(&request) {
-            return problem.into_response();
-        }
-        match self.router.clone().oneshot(request.map(Body::from)).await {
+        let caller = match self.authorize(&request) {
+            Ok(caller) => caller,
+            Err(problem) => return problem.into_response(),
+        };
+        let mut request = request.map(Body::from);
+        request.extensions_mut().insert(caller);
+        match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
 
-    fn authorize(&self, request: &WholeRequest) -> Result<(), Problem> {
+    fn authorize(&self, request: &WholeRequest) -> Result<Caller, Problem> {
         let headers = request.headers();
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         if let (Some(token), Some(bearer)) = (&self.token, bearer) {
             return if token.expose_secret().as_bytes().ct_eq(bearer.trim().as_bytes()).into() {
-                Ok(())
+                Ok(Caller::Everything)
             } else {
                 Err(Problem::new(StatusCode::UNAUTHORIZED, "the bearer token is not the one in --api-token-file"))
             };
@@ -90,7 +96,7 @@ impl Api {
         if foreign {
             return Err(Problem::new(StatusCode::FORBIDDEN, "the Origin header names another site"));
         }
-        Ok(())
+        Ok(Caller::Everything)
     }
 }
 
@@ -104,13 +110,14 @@ fn is_local(host: &str) -> bool {
 
 /// An error as RFC 9457 has it, reduced to what our clients read.
 #[derive(Debug)]
-struct Problem {
+pub struct Problem {
     status: StatusCode,
     detail: String,
 }
 
 impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    /// A problem of this kind, and what is wrong in particular.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into() }
     }
 }

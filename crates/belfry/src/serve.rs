@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    api::Api,
+    api::{self, Api},
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
     environment::{Environment, Standalone},
@@ -131,11 +131,11 @@ impl Server {
         // All addresses first: a process that can't listen should not touch the store.
         let events = server::bind("--events-addr", &addresses.events).await?;
         let webhooks = server::bind("--receiverAddr", &addresses.receivers).await?;
-        let api = server::bind("--api-addr", &addresses.api).await?;
+        let api_port = server::bind("--api-addr", &addresses.api).await?;
         let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
         let health = server::bind("--health-addr", &addresses.health).await?;
         let standalone = matches!(settings.source, Source::Directories { .. });
-        if standalone && settings.api_token.is_none() && !api.local_addr()?.ip().is_loopback() {
+        if standalone && settings.api_token.is_none() && !api_port.local_addr()?.ip().is_loopback() {
             bail!("--api-addr: an API on {} needs --api-token-file, or anybody could read it", addresses.api);
         }
 
@@ -218,16 +218,23 @@ impl Server {
             store: store.clone(),
             configuration: configuration.clone(),
             environment,
-            cluster: settings.cluster_name,
+            cluster: settings.cluster_name.clone(),
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),
         });
+        let interface = Api::new(api::Parts {
+            store: store.clone(),
+            configuration: configuration.clone(),
+            receivers: receivers.clone(),
+            cluster: settings.cluster_name,
+            token: settings.api_token,
+            stopping: stopping.clone(),
+        });
         let operations = Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch });
-        let interface = Api::new(store.clone(), receivers.clone(), settings.api_token);
         let mut server = Self {
             events: events.local_addr()?,
             receivers: webhooks.local_addr()?,
-            api: api.local_addr()?,
+            api: api_port.local_addr()?,
             metrics: metrics_port.local_addr()?,
             health: health.local_addr()?,
             store,
@@ -242,7 +249,7 @@ impl Server {
         });
         let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
         server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
-        server.serve(api, stopping.clone(), move |request| {
+        server.serve(api_port, stopping.clone(), move |request| {
             let interface = interface.clone();
             async move { interface.handle(request).await }
         });

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 
 use belfry_cluster::ReceiverReport;
 
-pub use self::answer::Port;
+pub use self::{answer::Port, view::View};
 
 use self::{doors::Doors, keys::KeyRings, ledger::Ledger};
 use crate::{configuration::Configuration, environment::Environment, metrics::Metrics};

@@ -29,6 +29,7 @@ pub struct Configuration {
     synced: AtomicBool,
     refused: AtomicUsize,
     told: Mutex<HashSet<String>>,
+    findings: ArcSwap<Vec<Finding>>,
     version: watch::Sender<u64>,
 }
 
@@ -44,6 +45,7 @@ impl Configuration {
             synced: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             told: Mutex::default(),
+            findings: ArcSwap::default(),
             version: watch::Sender::new(0),
         }
     }
@@ -56,6 +58,8 @@ impl Configuration {
         self.snapshot.store(snapshot.clone());
         self.compiled.store(true, Ordering::Release);
         self.tell(&findings);
+        let problems = findings.iter().filter(|finding| finding.problem.is_some());
+        self.findings.store(Arc::new(problems.cloned().collect()));
         self.version.send_modify(|version| *version += 1);
         (snapshot, findings)
     }
@@ -120,6 +124,16 @@ impl Configuration {
     /// What is in force now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// What is wrong with it, object by object.
+    pub fn findings(&self) -> Arc<Vec<Finding>> {
+        self.findings.load_full()
+    }
+
+    /// What it is compiled against.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Changes with each configuration.

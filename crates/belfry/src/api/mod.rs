@@ -3,6 +3,8 @@
 mod caller;
 mod deliveries;
 mod events;
+mod explain;
+mod objects;
 mod parameters;
 mod problem;
 mod receivers;
@@ -140,6 +142,8 @@ fn routes() -> Routes {
         .get("/api/v1/events", events::list)
         .get("/api/v1/events/stream", stream::stream)
         .get("/api/v1/events/{id}", events::show)
+        .get("/api/v1/objects", objects::list)
+        .get("/api/v1/explain", explain::explain)
         .get("/api/v1/rollouts", rollouts::list)
         .get("/api/v1/rollouts/{id}", rollouts::show)
         .get("/api/v1/deliveries", deliveries::list)

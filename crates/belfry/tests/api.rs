@@ -321,3 +321,137 @@ async fn a_dead_letter_is_found_and_delivered_again() {
     belfry.wait_for("delivered", 1).await;
     assert_eq!(belfry.redeliver(&json!(17)).await, 404);
 }
+
+/// What a folder tells of objects, and two Alerts that don't tell of everything.
+const FOLDER: &str = "
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: web, namespace: flux-system, labels: {team: shop}}
+spec: {suspend: true, path: ./web, sourceRef: {kind: GitRepository, name: fleet}}
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta3
+kind: Alert
+metadata: {name: errors, namespace: flux-system}
+spec:
+  providerRef: {name: nobody}
+  eventSeverity: error
+  eventSources: [{kind: Kustomization, name: '*', matchLabels: {team: shop}}]
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta3
+kind: Alert
+metadata: {name: elsewhere, namespace: flux-system}
+spec:
+  providerRef: {name: one}
+  eventSources: [{kind: Kustomization, name: web, namespace: apps}]
+---
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_events_and_of_the_index_are_one_list() {
+    let sink = Sink::start().unwrap();
+    let manifests = format!("{}{FOLDER}", generic("one", &sink.url("/")));
+    let belfry = Belfry::start(&manifests, &["--cluster-name", "prod"]).await;
+    for name in ["web", "db", "cache"] {
+        belfry.accept(&event(name, "info", "applied")).await;
+    }
+    belfry.accept(&event("db", "error", "it failed")).await;
+    assert_eq!(
+        common::client()
+            .post(&belfry.events)
+            .header("Gotk-Component", "x")
+            .json(&upgraded("6.5.0"))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16(),
+        202
+    );
+    let mut objects = items(&belfry, "/api/v1/objects").await;
+    assert_eq!(each(&objects, "name"), ["cache", "db", "shop", "web"]);
+    assert_eq!(each(&objects, "cluster"), ["prod"; 4]);
+    let web = &objects[3];
+    assert_eq!((&web["suspended"], &web["indexed"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&web["source"], &web["rollout"]["state"]),
+        (&json!("GitRepository/flux-system/fleet"), &json!("progressing"))
+    );
+    let db = &mut objects[1];
+    let rollout = db["rollout"].take();
+    assert_eq!(rollout["state"], "failed");
+    assert_eq!(
+        *db,
+        json!({
+            "object": "Kustomization/flux-system/db", "cluster": "prod", "group": "kustomize.toolkit.fluxcd.io",
+            "kind": "Kustomization", "namespace": "flux-system", "name": "db", "ready": false,
+            "reason": "HealthCheckFailed", "message": "it failed", "attempted": format!("main@sha1:{COMMIT}"),
+            "suspended": false, "deleting": false, "indexed": false, "rollout": null,
+        })
+    );
+    assert_eq!(objects[2]["live"], "6.5.0");
+    for (filter, names) in [
+        ("kind=HelmRelease", vec!["shop"]),
+        ("ready=false", vec!["db"]),
+        ("ready=true", vec!["shop"]),
+        ("object=*/flux-system/web", vec!["web"]),
+        ("cluster=", vec![]),
+        ("cluster=prod&namespace=apps", vec!["shop"]),
+    ] {
+        assert_eq!(each(&items(&belfry, &format!("/api/v1/objects?{filter}")).await, "name"), names, "{filter}");
+    }
+    for limit in 1..5 {
+        let (mut cursor, mut names) = (String::new(), Vec::new());
+        loop {
+            let (_, page) = ask(&belfry, &format!("/api/v1/objects?limit={limit}{cursor}")).await;
+            let page_items = page["items"].as_array().unwrap();
+            assert!(page_items.len() <= limit);
+            names.extend(each(page_items, "name").into_iter().map(str::to_owned));
+            let Some(next) = page["cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(names, ["cache", "db", "shop", "web"], "{limit} at a time");
+    }
+    let (status, problem) = ask(&belfry, "/api/v1/objects?cursor=17").await;
+    assert_eq!((status, &problem["parameter"]), (400, &json!("cursor")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_of_an_object_is_explained() {
+    let sink = Sink::start().unwrap();
+    let belfry = Belfry::start(&format!("{}{FOLDER}", generic("one", &sink.url("/"))), &[]).await;
+    belfry.accept(&event("web", "info", "applied")).await;
+    belfry.accept(&event("web", "error", "it failed")).await;
+    belfry.wait_for("delivered", 2).await;
+    let (status, told) = ask(&belfry, "/api/v1/explain?object=Kustomization/flux-system/web").await;
+    assert_eq!((status, &told["object"]["rollout"]["state"]), (200, &json!("failed")));
+    assert_eq!(
+        told["alerts"],
+        json!([
+            {"name": "flux-system/errors", "provider": "flux-system/nobody", "selects": true, "findings": [
+                "Alert/flux-system/errors: spec.providerRef.name: there is no Provider \
+                 'nobody' in the namespace 'flux-system': deliveries wait until there is"
+            ]},
+            {"name": "flux-system/one", "provider": "flux-system/one", "providerType": "generic", "selects": true},
+            {"name": "flux-system/elsewhere", "provider": "flux-system/one", "providerType": "generic",
+                "selects": false, "whyNot": ["spec.eventSources[0].namespace: selects 'apps'"]},
+        ])
+    );
+    assert_eq!(each(told["events"].as_array().unwrap(), "message"), ["it failed", "applied"]);
+    assert_eq!(told["events"][0]["alerts"][0], json!({"name": "flux-system/errors", "tells": true}));
+    assert_eq!(
+        told["events"][1]["alerts"][0],
+        json!({
+            "name": "flux-system/errors", "tells": false, "whyNot": ["spec.eventSeverity: only errors are told of"],
+        })
+    );
+    let deliveries = told["deliveries"].as_array().unwrap();
+    assert_eq!(each(deliveries, "state").len(), 3, "two went out, and one waits for its Provider");
+    let (status, unheard) = ask(&belfry, "/api/v1/explain?object=Kustomization/flux-system/unheard").await;
+    assert_eq!((status, &unheard["object"]["indexed"]), (200, &json!(false)));
+    let labels = json!(["spec.eventSources[0].matchLabels: the object's labels are not known"]);
+    assert_eq!(unheard["alerts"][1]["whyNot"], labels, "{unheard}");
+    for object in ["", "Kustomization/flux-system/*", "web"] {
+        let (status, problem) = ask(&belfry, &format!("/api/v1/explain?object={object}")).await;
+        assert_eq!((status, &problem["parameter"]), (400, &json!("object")), "{object}");
+    }
+}

@@ -221,16 +221,17 @@ impl Route {
         why_not: &[explain::WhyNot],
         findings: &[Finding],
     ) -> Self {
-        let wrong = findings
-            .iter()
-            .filter(|finding| finding.object.as_ref().is_some_and(|object| object == key || object == provider));
+        let wrong = findings.iter().filter_map(|finding| {
+            let object = finding.object.as_ref().filter(|object| *object == key || *object == provider)?;
+            Some(format!("{object}: {}", finding.problem.as_ref()?))
+        });
         Self {
             name: short(key),
             provider: short(provider),
             provider_type: snapshot.provider(provider).map(|rule| rule.spec.type_.clone()),
             selects: why_not.is_empty(),
             why_not: words(why_not),
-            findings: wrong.map(ToString::to_string).collect(),
+            findings: wrong.collect(),
         }
     }
 }

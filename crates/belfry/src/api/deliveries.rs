@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Caller, Problem,
-    parameters::{self, Id, Listed, Objects, Parameters, any, point, readable_page},
+    parameters::{self, Id, Listed, Objects, Parameters, any, perhaps_point, readable_page},
 };
 use crate::dispatcher::now;
 
@@ -182,8 +182,8 @@ fn query(given: ListParameters, now: Time) -> Result<DeliveryQuery, Problem> {
         alert_namespace,
         alert,
         object: Objects { cluster: given.cluster, object: given.object, ..Objects::default() }.filter()?,
-        since: point("since", given.since.as_deref(), now)?,
-        until: point("until", given.until.as_deref(), now)?,
+        since: perhaps_point("since", given.since.as_deref(), now)?,
+        until: perhaps_point("until", given.until.as_deref(), now)?,
         ..DeliveryQuery::default()
     })
 }

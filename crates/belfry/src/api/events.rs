@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Caller, Problem, Shared,
-    parameters::{self, Id, Listed, Objects, Parameters, point, readable_page},
+    parameters::{self, Id, Listed, Objects, Parameters, perhaps_point, readable_page},
     tail::{Outlet, Tail, is_of},
 };
 use crate::dispatcher::now;
@@ -86,7 +86,8 @@ pub(super) struct ListParameters {
 impl ListParameters {
     fn query(self) -> Result<EventQuery, Problem> {
         let now = now();
-        let (since, until) = (point("since", self.since.as_deref(), now)?, point("until", self.until.as_deref(), now)?);
+        let (since, until) =
+            (perhaps_point("since", self.since.as_deref(), now)?, perhaps_point("until", self.until.as_deref(), now)?);
         let Self { cluster, object, kind, namespace, name, .. } = self;
         Ok(EventQuery {
             object: Objects { cluster, object, kind, namespace, name }.filter()?,

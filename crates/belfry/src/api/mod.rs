@@ -11,6 +11,7 @@ mod receivers;
 mod rollouts;
 mod stream;
 mod tail;
+mod wait;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -31,9 +32,10 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 pub use caller::Caller;
+use parameters::{any, bad_request, point};
 pub use problem::Problem;
 
-use crate::{configuration::Configuration, receivers::Receivers, server::WholeRequest};
+use crate::{configuration::Configuration, receivers::Receivers, server::WholeRequest, waits::Waits};
 
 /// What the API tells about.
 pub struct Parts {
@@ -43,6 +45,8 @@ pub struct Parts {
     pub configuration: Arc<Configuration>,
     /// The Receivers.
     pub receivers: Arc<Receivers>,
+    /// Who answers whether a revision is live.
+    pub waits: Arc<Waits>,
     /// `--cluster-name`: that of the objects in the index and of the configuration.
     pub cluster: String,
     /// A bearer token that opens everything.
@@ -67,6 +71,7 @@ impl Api {
             store: parts.store,
             configuration: parts.configuration,
             receivers: parts.receivers,
+            waits: parts.waits,
             cluster: parts.cluster,
             stopping: parts.stopping,
             streams: Arc::new(Semaphore::new(limits::STREAMS)),
@@ -144,6 +149,7 @@ fn routes() -> Routes {
         .get("/api/v1/events/{id}", events::show)
         .get("/api/v1/objects", objects::list)
         .get("/api/v1/explain", explain::explain)
+        .get("/api/v1/wait", wait::wait)
         .get("/api/v1/rollouts", rollouts::list)
         .get("/api/v1/rollouts/{id}", rollouts::show)
         .get("/api/v1/deliveries", deliveries::list)
@@ -188,6 +194,7 @@ struct Inner {
     store: Store,
     configuration: Arc<Configuration>,
     receivers: Arc<Receivers>,
+    waits: Arc<Waits>,
     cluster: String,
     stopping: watch::Receiver<bool>,
     /// Permits for streams.
@@ -213,6 +220,12 @@ impl std::ops::Deref for Shared {
 
     fn deref(&self) -> &Inner {
         &self.0
+    }
+}
+
+impl FromRef<Shared> for wait::Desk {
+    fn from_ref(shared: &Shared) -> Self {
+        Self { waits: shared.waits.clone(), stop: shared.stopping.clone() }
     }
 }
 

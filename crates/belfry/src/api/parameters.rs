@@ -6,7 +6,7 @@ use std::future::Future;
 use axum::extract::{FromRequestParts, Path, Query};
 use belfry_core::{ObjectKey, Time, duration, limits};
 use belfry_store::{ObjectFilter, Page, StoreError};
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 
 use super::{Caller, Problem};
@@ -109,16 +109,27 @@ pub(super) fn any(part: &str) -> Option<String> {
     (part != "*").then(|| part.to_owned())
 }
 
-/// A point in time: RFC 3339, or how long ago.
-pub(super) fn point(parameter: &str, text: Option<&str>, now: Time) -> Result<Option<Time>, Problem> {
-    let Some(text) = text else { return Ok(None) };
+/// A point in time: RFC 3339, or how long ago. The error names the parameter.
+pub(super) fn point(parameter: &str, text: &str, now: Time) -> Result<Time, String> {
     if let Ok(ago) = duration::parse(text) {
-        return Ok(Some(now.before(ago)));
+        return Ok(now.before(ago));
     }
-    let at = text.parse::<jiff::Timestamp>().map_err(|_| {
-        Problem::parameter(parameter, format!("{text:?} is neither an RFC 3339 time nor a duration such as 1h30m"))
-    })?;
-    Ok(Some(Time(at.as_microsecond())))
+    text.parse::<jiff::Timestamp>()
+        .map(|at| Time(at.as_microsecond()))
+        .map_err(|_| format!("{parameter}: {text:?} is neither an RFC 3339 time nor a duration such as 1h30m"))
+}
+
+/// A point in time, if there is one.
+pub(super) fn perhaps_point(parameter: &str, text: Option<&str>, now: Time) -> Result<Option<Time>, Problem> {
+    text.map(|text| point(parameter, text, now)).transpose().map_err(bad_request)
+}
+
+/// What is said of a parameter, which it begins with.
+pub(super) fn bad_request(said: String) -> Problem {
+    match said.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => Problem::parameter(name, why),
+        _ => Problem::new(StatusCode::BAD_REQUEST, said),
+    }
 }
 
 /// A row of a list: what it is about, its number, and whether it is wanted.
@@ -217,10 +228,10 @@ mod tests {
     #[test]
     fn times_are_points_or_ago() {
         let now = Time(7_200_000_000);
-        assert_eq!(point("since", Some("1h"), now).unwrap(), Some(Time(3_600_000_000)));
-        assert_eq!(point("since", Some("1970-01-01T00:00:01Z"), now).unwrap(), Some(Time(1_000_000)));
-        assert_eq!(point("since", None, now).unwrap(), None);
-        let problem = format!("{:?}", point("since", Some("monday"), now).unwrap_err());
+        assert_eq!(perhaps_point("since", Some("1h"), now).unwrap(), Some(Time(3_600_000_000)));
+        assert_eq!(perhaps_point("since", Some("1970-01-01T00:00:01Z"), now).unwrap(), Some(Time(1_000_000)));
+        assert_eq!(perhaps_point("since", None, now).unwrap(), None);
+        let problem = format!("{:?}", perhaps_point("since", Some("monday"), now).unwrap_err());
         assert!(problem.contains("neither an RFC 3339 time nor a duration such as 1h30m"), "{problem}");
     }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    detail: String,
+    pub(super) detail: String,
     parameter: Option<String>,
 }
 

@@ -71,23 +71,26 @@ impl Failure {
     }
 }
 
-/// What an error says, with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut causes = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        causes.push(error.to_string());
-        next = error.source();
+/// What lies at the bottom of an error: the layers above it say where, which is known.
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
     }
-    // Many errors repeat their cause.
-    causes.dedup_by(|cause, whole| whole.ends_with(cause.as_str()));
-    causes.join(": ")
+    error.to_string()
 }
 
 impl Remote {
-    /// The server's address, as given.
-    pub(super) fn server(&self) -> &str {
-        self.server.trim_end_matches('/')
+    /// The server's address, as it may be shown.
+    pub(super) fn server(&self) -> String {
+        let Ok(mut url) = Url::parse(&self.server) else { return self.server.clone() };
+        // They fail for addresses that can't have them.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.trim_end_matches('/'))
     }
 
     /// Sends a request without a body and reads the answer as JSON.
@@ -95,13 +98,12 @@ impl Remote {
     /// # Errors
     /// When the server can't be reached, refuses (with what it says), or answers something else.
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
-        let url = format!("{}{path}", self.server());
         let client = self.builder()?.timeout(Duration::from_secs(30)).build()?;
-        let request = self.authorized(&client, client.request(method, &url)).await?;
-        let response = request
-            .send()
-            .await
-            .with_context(|| format!("can't reach {} (is `belfry serve` running there? see --server)", self.server))?;
+        let request = self.authorized(&client, client.request(method, self.url(path))).await?;
+        let url = format!("{}{path}", self.server());
+        let response = request.send().await.with_context(|| {
+            format!("can't reach {} (is `belfry serve` running there? see --server)", self.server())
+        })?;
         let status = response.status();
         let body = response.bytes().await.with_context(|| format!("{url}: the answer ended early"))?;
         if !status.is_success() {
@@ -125,7 +127,7 @@ impl Remote {
 
     /// Opens a stream of server-sent events.
     pub(super) async fn open(&self, client: &Client, path: &str) -> Result<Events, Failure> {
-        let request = client.get(format!("{}{path}", self.server())).header(header::ACCEPT, "text/event-stream");
+        let request = client.get(self.url(path)).header(header::ACCEPT, "text/event-stream");
         let request = self.authorized(client, request).await.map_err(|error| match error.is::<reqwest::Error>() {
             true => Failure::away(format!("{error:#}")),
             false => Failure::Unusable(format!("{error:#}")),
@@ -133,9 +135,9 @@ impl Remote {
         let silent = || Failure::away(format!("{} doesn't answer", self.server()));
         let response = match tokio::time::timeout(SILENCE, request.send()).await {
             Err(_) => return Err(silent()),
-            Ok(Err(error)) if error.is_builder() => return Err(Failure::Unusable(chain(&error))),
+            Ok(Err(error)) if error.is_builder() => return Err(Failure::Unusable(root(&error))),
             Ok(Err(error)) => {
-                return Err(Failure::away(format!("can't reach {}: {}", self.server(), chain(&error.without_url()))));
+                return Err(Failure::away(format!("can't reach {}: {}", self.server(), root(&error.without_url()))));
             }
             Ok(Ok(response)) => response,
         };
@@ -191,7 +193,9 @@ impl Remote {
             github_token(client, audience).await?
         } else if let Some(file) = &self.token_file {
             std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?
-        } else if let Ok(token) = std::env::var("BELFRY_TOKEN") {
+        } else if let Ok(token) = std::env::var("BELFRY_TOKEN")
+            && !token.is_empty()
+        {
             token
         } else {
             return Ok(request);
@@ -249,7 +253,7 @@ impl Events {
             }
             let piece = match tokio::time::timeout_at((self.heard + SILENCE).into(), self.response.chunk()).await {
                 Err(_) => return Err(Failure::Broken("the stream fell silent".into())),
-                Ok(Err(error)) => return Err(Failure::Broken(chain(&error.without_url()))),
+                Ok(Err(error)) => return Err(Failure::Broken(root(&error.without_url()))),
                 Ok(Ok(None)) => return Err(Failure::Broken("the server closed the stream".into())),
                 Ok(Ok(Some(piece))) => piece,
             };

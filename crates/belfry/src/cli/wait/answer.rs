@@ -115,7 +115,9 @@ impl Standing {
             parts.push(format!("by {next}"));
         }
         if self.state != State::Succeeded {
-            parts.extend([&self.reason, &self.message].into_iter().filter(|part| !part.is_empty()).cloned());
+            // The reason `Progressing` says no more than the state.
+            let reason = Some(&self.reason).filter(|reason| !reason.eq_ignore_ascii_case(self.state.as_str()));
+            parts.extend(reason.into_iter().chain([&self.message]).filter(|part| !part.is_empty()).cloned());
             parts.extend(self.live.as_ref().map(|live| format!("live is {live}")));
         }
         parts.join(": ")

@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What is left of the timeout when it isn't worth another question.
 const NEGLIGIBLE: Duration = Duration::from_millis(500);
 /// The first pause between two attempts, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// The longest pause that a server may ask for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After so long a stream counts as one that held.

@@ -1,40 +1,33 @@
 //! Where a wait is shown: a terminal, which is drawn over, or a log, which is written to.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write as _};
+
+use rustix::termios::tcgetwinsize;
 
 use super::view::Style;
 
 /// Where a wait is shown.
 pub(super) struct Screen {
-    out: Box<dyn Write + Send>,
-    /// The terminal's size, if it is one.
-    size: Option<fn() -> Option<(u16, u16)>>,
+    /// Standard error rather than standard output.
+    errors: bool,
+    /// Whether it is a terminal that can be drawn over.
+    terminal: bool,
     colour: bool,
     unicode: bool,
     /// Lines of the frame that stands there.
     drawn: usize,
 }
 
-fn size(of: impl std::os::fd::AsFd) -> Option<(u16, u16)> {
-    let size = rustix::termios::tcgetwinsize(of).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
-}
-
 impl Screen {
     /// Standard output, or standard error when the former is for the answer.
     pub fn open(errors: bool) -> Self {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
-        let (out, terminal): (Box<dyn Write + Send>, _) = if errors {
-            (Box::new(io::stderr()), io::stderr().is_terminal())
-        } else {
-            (Box::new(io::stdout()), io::stdout().is_terminal())
-        };
-        let size: fn() -> Option<(u16, u16)> = if errors { || size(io::stderr()) } else { || size(io::stdout()) };
+        let terminal = if errors { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(variable).into_iter().find(|value| !value.is_empty());
         Self {
-            out,
+            errors,
             // A dumb terminal can't move its cursor.
-            size: (terminal && !matches!(variable("TERM").as_str(), "" | "dumb")).then_some(size),
+            terminal: terminal && !matches!(variable("TERM").as_str(), "" | "dumb"),
             colour: variable("NO_COLOR").is_empty(),
             unicode: is_unicode(&locale.unwrap_or_default()),
             drawn: 0,
@@ -43,8 +36,12 @@ impl Screen {
 
     /// What can be shown; nothing when lines can only be added.
     pub fn style(&self) -> Option<Style> {
-        let (columns, rows) = self.size?().unwrap_or((80, 24));
-        let (columns, rows) = (columns.into(), rows.into());
+        if !self.terminal {
+            return None;
+        }
+        let size = if self.errors { tcgetwinsize(io::stderr()) } else { tcgetwinsize(io::stdout()) };
+        let known = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+        let (columns, rows) = known.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()));
         Some(Style { columns, rows, colour: self.colour, unicode: self.unicode })
     }
 
@@ -52,8 +49,7 @@ impl Screen {
     pub fn write(&mut self, lines: &[String]) -> io::Result<()> {
         self.drawn = 0;
         let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.put(&text)
     }
 
     /// Shows a frame in the place of the last one. Whatever ends the command leaves the cursor below it, and nothing else
@@ -63,8 +59,16 @@ impl Screen {
         self.drawn = lines.len();
         // In one piece, so that no half of it is seen.
         text.push_str("\x1b[J");
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.put(&text)
+    }
+
+    fn put(&mut self, text: &str) -> io::Result<()> {
+        if self.errors {
+            return io::stderr().write_all(text.as_bytes());
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
     }
 }
 

@@ -51,19 +51,30 @@ pub(super) fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
     if text.width() <= columns {
         return text.to_owned();
     }
-    let room = columns.saturating_sub(ellipsis.width());
-    let mut used = 0;
-    let mut kept: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or_default();
-            used <= room
-        })
-        .collect();
-    if room > 0 || ellipsis.width() <= columns {
-        kept.push_str(ellipsis);
+    match columns.checked_sub(ellipsis.width()) {
+        Some(room) => within(text.chars(), room).into_iter().collect::<String>() + ellipsis,
+        None => String::new(),
     }
-    kept
+}
+
+/// Likewise, but keeps its end: there names differ.
+pub(super) fn cut_front(text: &str, columns: usize, ellipsis: &str) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    match columns.checked_sub(ellipsis.width()) {
+        Some(room) => ellipsis.to_owned() + &within(text.chars().rev(), room).into_iter().rev().collect::<String>(),
+        None => String::new(),
+    }
+}
+
+/// The first characters that fit.
+fn within(chars: impl Iterator<Item = char>, columns: usize) -> Vec<char> {
+    let widths = chars.scan(0, |used, c| {
+        *used += c.width().unwrap_or_default();
+        Some((*used, c))
+    });
+    widths.take_while(|(used, _)| *used <= columns).map(|(_, c)| c).collect()
 }
 
 /// A text and blanks, so many columns wide.
@@ -120,6 +131,11 @@ mod tests {
         ] {
             assert_eq!(cut(text, columns, "…"), expected);
         }
+        for (text, columns, expected) in
+            [("short", 5, "short"), ("too long", 5, "…long"), ("中文字", 4, "…字"), ("x", 0, "")]
+        {
+            assert_eq!(cut_front(text, columns, "…"), expected);
+        }
         assert_eq!(pad("中", 4), "中  ");
     }
 
@@ -156,6 +172,7 @@ mod tests {
         #[test]
         fn cut_text_fits(text in "\\PC{0,40}", columns in 0usize..50) {
             prop_assert!(cut(&text, columns, "…").width() <= columns);
+            prop_assert!(cut_front(&text, columns, "…").width() <= columns);
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     answer::{Answer, Standing, State, Verdict},
-    text::{cut, pad, span, tame, workflow},
+    text::{cut, cut_front, pad, span, tame, workflow},
 };
 
 /// Objects that one answer writes a line about into a log.
@@ -85,14 +86,13 @@ pub(super) fn frame(shown: &Shown<'_>, style: Style) -> Vec<String> {
     let width = style.columns.saturating_sub(1);
     let revision = tame(shown.answer.map_or(shown.revision, |answer| &answer.revision));
     let times = format!("{} of {}", span(shown.elapsed), span(shown.timeout));
-    let mut lines = vec![fit(&format!("waiting for {revision}  {times}"), width, style)];
+    let mut lines = vec![fit(&format!("{times}  waiting for {revision}"), width, style)];
     let objects = shown.answer.map(|answer| answer.objects.as_slice()).unwrap_or_default();
     let room = style.rows.saturating_sub(4).max(1);
     let (chosen, rest) = choose(objects, room);
-    // A name may take up half of the line.
-    let names = chosen.iter().map(|one| tame(&one.name()));
-    let widest = names.map(|name| unicode_width::UnicodeWidthStr::width(name.as_str())).max().unwrap_or_default();
-    let column = widest.min(width / 2);
+    let widest = chosen.iter().map(|one| tame(&one.name()).width()).max().unwrap_or_default();
+    // A name may take up half of the line, if the state and the time fit beside it.
+    let column = widest.min(width / 2).min(width.saturating_sub(26));
     lines.extend(chosen.iter().map(|one| row(one, shown.now, column, width, style)));
     if !rest.is_empty() {
         lines.push(fit(&format!("  and {} more: {}", rest.len(), counts(&rest)), width, style));
@@ -100,7 +100,7 @@ pub(super) fn frame(shown: &Shown<'_>, style: Style) -> Vec<String> {
     match (shown.away, shown.answer) {
         (Some(away), _) => lines.push(fit(&format!("  {}; trying again", tame(away)), width, style)),
         (None, Some(answer)) if objects.is_empty() => {
-            lines.push(fit(&format!("  {}", tame(&answer.message)), width, style))
+            lines.push(fit(&format!("  {}", tame(&answer.message)), width, style));
         }
         (None, _) => {}
     }
@@ -126,12 +126,12 @@ fn row(one: &Standing, now: Timestamp, column: usize, width: usize, style: Style
         State::Progressing => ("●", "*", "33"),
         State::Pending | State::Unknown => ("○", "-", "2"),
     };
-    let name = pad(&cut(&tame(&one.name()), column, ellipsis), column);
-    let took = one.took(now).map(span).unwrap_or_default();
-    let text = format!("{name}  {:<11}  {took:>6}  {}", one.state.as_str(), tame(&one.detail()));
-    let text = fit(&text, width.saturating_sub(2), style);
     let mark = if style.unicode { mark } else { plain };
-    if style.colour { format!("\x1b[{colour}m{mark} {text}\x1b[0m") } else { format!("{mark} {text}") }
+    let name = pad(&cut_front(&tame(&one.name()), column, ellipsis), column);
+    let took = one.took(now).map(span).unwrap_or_default();
+    let text = format!("{mark} {name}  {:<11}  {took:>6}  {}", one.state.as_str(), tame(&one.detail()));
+    let text = fit(&text, width, style);
+    if style.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text }
 }
 
 /// A tame line, as wide as there is room, in characters that the terminal has.

@@ -214,7 +214,7 @@ fn document(routes: &[(&'static str, &'static str)]) -> Value {
         "security": [{"bearer": []}, {}],
         "paths": paths,
         "components": {
-            "schemas": written.take_definitions(true),
+            "schemas": written.take_definitions(true).into_iter().map(present).collect::<Map<_, _>>(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     })
@@ -257,7 +257,15 @@ impl Operation {
     }
 }
 
-/// The fields of a schema as query parameters. What may be left out is never null there.
+/// A schema of what is written, where what there is not is left out and never null.
+fn present((name, mut schema): (String, Value)) -> (String, Value) {
+    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        fields.values_mut().for_each(|field| *field = without_null(field.take()));
+    }
+    (name, schema)
+}
+
+/// The fields of a schema as query parameters, which are never null either.
 fn parameters(schema: Schema) -> Vec<Value> {
     let schema = schema.to_value();
     let is_required = |name: &str| {

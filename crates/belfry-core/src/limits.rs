@@ -26,6 +26,8 @@ pub const OBJECT_CACHE: usize = 16 * 1024;
 pub const ANSWER_KEPT: usize = 256;
 /// Bytes read of an answer at most.
 pub const ANSWER_READ: usize = 64 * 1024;
+/// Bytes of one server-sent event that the command line reads: a verdict over thousands of objects.
+pub const STREAM_EVENT: usize = 16 * 1024 * 1024;
 /// Lanes of one provider that are being drained at a time.
 pub const PROVIDER_CONCURRENCY: u32 = 32;
 /// Lanes that are being drained at a time over all providers.

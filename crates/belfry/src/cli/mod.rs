@@ -7,6 +7,9 @@ mod demo;
 mod flags;
 mod receivers;
 mod replay;
+mod wait;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -34,13 +37,31 @@ enum Command {
     Redeliver(deliveries::Redeliver),
     /// List Receivers, their paths, and their last webhooks
     Receivers(receivers::List),
+    /// Wait until a revision is live, and say so with the exit code
+    Wait(Box<wait::Wait>),
     /// See it work: a server, recorded Flux events, and a destination that fails and recovers
     Demo(demo::Demo),
     /// Post recorded events to any address
     Replay(replay::Replay),
 }
 
+/// The exit code of a command line that can't be understood: that of sysexits.h, as the small ones mean something.
+const USAGE: u8 = 64;
+
 impl Cli {
+    /// Reads the process' command line.
+    ///
+    /// # Errors
+    /// With the exit code when there is nothing to run, after what there is to say about it.
+    pub fn from_command_line() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // Help and version are asked for.
+            let code = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            code
+        })
+    }
+
     /// Runs the command; the result is the process' exit code.
     ///
     /// # Errors
@@ -53,6 +74,7 @@ impl Cli {
             Command::Deliveries(list) => list.run().await.map(|()| 0),
             Command::Redeliver(redeliver) => redeliver.run().await,
             Command::Receivers(list) => list.run().await.map(|()| 0),
+            Command::Wait(wait) => Ok(wait.run().await),
             Command::Demo(demo) => demo.run().await.map(|()| 0),
             Command::Replay(replay) => replay.run().await,
         }

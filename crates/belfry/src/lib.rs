@@ -6,6 +6,7 @@ pub mod cli;
 pub mod configuration;
 pub mod dispatcher;
 pub mod environment;
+pub mod expected_set;
 pub mod intake;
 pub mod manifests;
 pub mod metrics;

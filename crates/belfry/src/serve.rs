@@ -145,16 +145,17 @@ impl Server {
         let metrics = Arc::new(Metrics::new(store.clone()));
         metrics.set_temporary(temporary);
         let (stop, stopping) = watch::channel(false);
-        let configuration = Arc::new(Configuration::new(Options {
+        let options = Options {
             no_cross_namespace_refs: settings.no_cross_namespace_refs,
             runtime_namespace: settings.runtime_namespace.clone(),
             no_alert_commit_status: !settings.alert_commit_status,
-        }));
+        };
+        let configuration = Arc::new(Configuration::new(options).of(&settings.cluster_name, !standalone));
         let mut background = JoinSet::new();
         let mut statuses = None;
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
-        let waits = Waits::new(store.clone(), configuration.clone(), settings.cluster_name.clone());
+        let waits = Waits::new(store.clone(), configuration.clone());
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -174,7 +175,6 @@ impl Server {
                         .await
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
-                configuration.watch(&settings.cluster_name);
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
                 cluster.keep_commit_status_statuses(board.reports());

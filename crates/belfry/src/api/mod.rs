@@ -5,6 +5,7 @@ mod deliveries;
 mod events;
 mod explain;
 mod objects;
+mod openapi;
 mod parameters;
 mod problem;
 mod receivers;
@@ -143,6 +144,7 @@ fn is_local(host: &str) -> bool {
 /// Every route. Those of others are added here.
 fn routes() -> Routes {
     Routes::default()
+        .get("/openapi.json", openapi::show)
         .get("/events", events::of_revision)
         .get("/api/v1/events", events::list)
         .get("/api/v1/events/stream", stream::stream)

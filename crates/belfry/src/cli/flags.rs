@@ -204,11 +204,11 @@ impl Logging {
 
 /// `--feature-gates`.
 #[derive(Clone, Debug, Default)]
-struct FeatureGates(BTreeMap<String, bool>);
+pub(super) struct FeatureGates(BTreeMap<String, bool>);
 
 impl FeatureGates {
     /// Whether an Alert may post commit statuses; else that takes a CommitStatus.
-    const ALERT_COMMIT_STATUS: &str = "AlertCommitStatus";
+    pub(super) const ALERT_COMMIT_STATUS: &str = "AlertCommitStatus";
     const KNOWN: [&str; 4] = [
         Self::ALERT_COMMIT_STATUS,
         "CacheSecretsAndConfigMaps",
@@ -217,7 +217,7 @@ impl FeatureGates {
     ];
 
     /// Off is what isn't said, but for what the peer does without being asked.
-    fn is_on(&self, gate: &str) -> bool {
+    pub(super) fn is_on(&self, gate: &str) -> bool {
         self.0.get(gate).copied().unwrap_or(gate == Self::ALERT_COMMIT_STATUS)
     }
 }

@@ -166,16 +166,17 @@ impl Server {
                 background.spawn(directories.watch(configuration, environment.clone(), store, stopping.clone()));
                 environment
             }
-            Source::Cluster(settings) => {
+            Source::Cluster(connection) => {
                 let cluster = Arc::new(
-                    belfry_cluster::connect(&settings)
+                    belfry_cluster::connect(&connection)
                         .await
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
+                configuration.watch(&settings.cluster_name);
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
                 cluster.keep_commit_status_statuses(board.reports());
-                let listeners = Listeners { observer, board: board.clone() };
+                let listeners = Listeners { observer: observer.clone(), board: board.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
                 statuses = Some(cluster.clone());
@@ -218,6 +219,7 @@ impl Server {
             store: store.clone(),
             configuration: configuration.clone(),
             environment,
+            observer,
             cluster: settings.cluster_name,
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),

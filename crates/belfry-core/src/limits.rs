@@ -46,6 +46,8 @@ pub const REGEX_SIZE: usize = 1024 * 1024;
 pub const MANIFEST: u64 = 4 * 1024 * 1024;
 /// Items on a page of the API.
 pub const PAGE: u32 = 500;
+/// Bytes of bodies on the API port that are held at a time; beyond it, 503.
+pub const API_BODIES: usize = 64 * 1024 * 1024;
 /// Bytes of webhooks' bodies that are held at a time; beyond it, 503.
 pub const HOOK_BODIES: usize = 64 * 1024 * 1024;
 /// Connections to the receivers' port.

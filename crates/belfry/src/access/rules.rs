@@ -60,7 +60,7 @@ pub(super) struct Sender {
 impl Sender {
     /// Whether it has this token.
     fn has(&self, token: &Hash) -> bool {
-        self.tokens.iter().fold(false, |found, known| found | bool::from(known.ct_eq(token)))
+        self.tokens.iter().any(|known| known.ct_eq(token).into())
     }
 
     /// Whether one of its keys made the signature.
@@ -77,22 +77,18 @@ impl Rules {
 
     /// What a static token is good for.
     pub(super) fn of_token(&self, token: &Hash) -> Option<&Arc<Grant>> {
-        let found = self.tokens.iter().filter(|known| known.hash.ct_eq(token).into());
-        found.last().map(|known| &known.grant)
+        self.tokens.iter().find(|known| known.hash.ct_eq(token).into()).map(|known| &known.grant)
     }
 
-    /// The cluster that has this token. `only`: no other than the one that is named so.
-    pub(super) fn sender(&self, token: &Hash, only: Option<&str>) -> Option<&Sender> {
-        self.senders(only).filter(|sender| sender.has(token)).last()
+    /// The cluster that has this token.
+    pub(super) fn sender(&self, token: &Hash) -> Option<&Sender> {
+        self.senders.iter().find(|sender| sender.has(token))
     }
 
-    /// The cluster that made a signature.
+    /// The cluster that made a signature. `only`: no other than the one that is named so.
     pub(super) fn signer(&self, signature: &Signature, body: &[u8], only: Option<&str>) -> Option<&Sender> {
-        self.senders(only).find(|sender| sender.signed(signature, body))
-    }
-
-    fn senders(&self, only: Option<&str>) -> impl Iterator<Item = &Sender> {
-        self.senders.iter().filter(move |sender| only.is_none_or(|only| sender.name == only))
+        let mut senders = self.senders.iter().filter(|sender| only.is_none_or(|only| sender.name == only));
+        senders.find(|sender| sender.signed(signature, body))
     }
 
     /// Takes the place of earlier rules: what stayed as it was goes on, and what is under way by other credentials ends.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Access, Denied, bearer, hash, peer, signature::Signature};
-use crate::{dispatcher::now, server::WholeRequest};
+use super::{Access, Denied, bearer, hash, peer, rules::Rules, signature::Signature};
+use crate::{api::Caller, dispatcher::now, server::WholeRequest};
 
 impl Access {
     /// Belfry's name for the cluster that a posted event is from.
@@ -15,37 +15,26 @@ impl Access {
         let headers = request.headers();
         let token = bearer(headers);
         let only = named(request);
-        let hashed = token.map(|token| hash(token.as_bytes()));
-        if let Some(hashed) = &hashed {
-            if self.is_own(hashed) {
-                return Ok(self.local.clone());
-            }
-            let rules = self.rules.load();
-            if let Some(sender) = rules.sender(hashed, only.as_deref()) {
-                return Ok(sender.cluster.clone());
-            }
-            if rules.of_token(hashed).is_some() {
-                return Err(Denied::Forbidden("this credential reads, and posts no events".to_owned()));
-            }
-        }
-        match Signature::read(headers, now()) {
-            Ok(Some(signature)) => return self.signer(request, signature, only).await,
-            Ok(None) => {}
-            Err(why) => return Err(self.refuse(peer, why, why)),
-        }
-        match (token, hashed) {
-            (Some(token), Some(hashed)) if self.cluster.is_some() => {
-                let person = self.by_cluster(token, hashed, peer).await?;
-                match person.may_post().await? {
-                    true => Ok(self.local.clone()),
-                    false => Err(Denied::Forbidden(
-                        "posting events for this cluster takes create on its clusters.belfry.dev".to_owned(),
-                    )),
+        let rules = self.rules.load_full();
+        if let Some(sender) = token.and_then(|token| rules.sender(&hash(token.as_bytes()))) {
+            return match only {
+                Some(only) if only != sender.name => {
+                    Err(Denied::Forbidden("this credential is another cluster's".to_owned()))
                 }
-            }
-            (Some(_), _) if self.knows_tokens() => {
-                Err(self.refuse(peer, "the bearer token is not accepted", "an unknown token for posting events"))
-            }
+                _ => Ok(sender.cluster.clone()),
+            };
+        }
+        match (Signature::read(headers, now()), token) {
+            (Ok(Some(signature)), _) => self.signer(request, rules, signature, only).await,
+            (Err(why), _) => Err(self.refuse(peer, why, why)),
+            (Ok(None), Some(token)) if self.knows_tokens() => match self.by_token(token, peer).await? {
+                Caller::Everything => Ok(self.local.clone()),
+                Caller::Kubernetes(person) if person.may_post().await? => Ok(self.local.clone()),
+                Caller::Kubernetes(_) => Err(Denied::Forbidden(
+                    "posting events takes the right to create clusters.belfry.dev of this cluster's name".to_owned(),
+                )),
+                Caller::Scoped(_) => Err(Denied::Forbidden("this credential reads, and posts no events".to_owned())),
+            },
             _ => self.unnamed(request, peer).map(|_| self.local.clone()),
         }
     }
@@ -54,11 +43,12 @@ impl Access {
     async fn signer(
         &self,
         request: &WholeRequest,
+        rules: Arc<Rules>,
         signature: Signature,
         only: Option<String>,
     ) -> Result<Arc<str>, Denied> {
         let _turn = self.verifiers.acquire().await;
-        let (rules, body) = (self.rules.load_full(), request.body().clone());
+        let body = request.body().clone();
         let found = tokio::task::spawn_blocking(move || {
             rules.signer(&signature, &body, only.as_deref()).map(|sender| sender.cluster.clone())
         });

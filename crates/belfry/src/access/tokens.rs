@@ -27,7 +27,7 @@ impl Access {
         if let Some(grant) = rules.of_token(&hashed) {
             return Ok(Caller::Scoped(Holder::of_token(grant.clone(), self.local.clone())));
         }
-        if rules.sender(&hashed, None).is_some() {
+        if rules.sender(&hashed).is_some() {
             return Err(Denied::Forbidden("this credential posts events, and reads nothing".to_owned()));
         }
         if let Some(said) = self.by_issuer(&rules, token).await {
@@ -40,7 +40,7 @@ impl Access {
     }
 
     /// Someone whom the cluster knows.
-    pub(super) async fn by_cluster(&self, token: &str, hashed: Hash, peer: IpAddr) -> Result<Person, Denied> {
+    async fn by_cluster(&self, token: &str, hashed: Hash, peer: IpAddr) -> Result<Person, Denied> {
         let Some(cluster) = &self.cluster else { return Err(self.refuse(peer, REFUSED, "an unknown token")) };
         if let Some(wait) = self.strangers.wait(peer, &hashed, Instant::now()) {
             return Err(Denied::TooMany(wait));
@@ -58,7 +58,7 @@ impl Access {
     async fn by_issuer(&self, rules: &Arc<Rules>, token: &str) -> Option<Result<Caller, Refused>> {
         let value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-        let mut said = None;
+        let mut refusals: Vec<Refused> = Vec::new();
         for index in 0..rules.issuers.len() {
             let issuer = &rules.issuers[index];
             let inbound = Inbound { headers: &headers, body: &[] };
@@ -71,10 +71,14 @@ impl Access {
                     let holder = Holder::of_issuer(issuer.grant.clone(), self.local.clone(), Instant::now());
                     return Some(Ok(Caller::Scoped(holder)));
                 }
-                Err(refused) => said = Some(Err(refused)),
+                Err(refused) => refusals.push(refused),
             }
         }
-        said
+        let why = refusals.iter().map(|refused| refused.why.as_str()).collect::<Vec<_>>().join("; ");
+        // One that could not be asked might have said yes.
+        let reasons = || refusals.iter().map(|refused| refused.reason);
+        let reason = reasons().find(|reason| *reason == Reason::KeysMissing).or(reasons().next())?;
+        Some(Err(Refused { reason, why }))
     }
 
     async fn verify(&self, rules: &Arc<Rules>, index: usize, headers: &HeaderMap) -> Result<(), Refused> {

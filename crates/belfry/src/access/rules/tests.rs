@@ -136,12 +136,10 @@ clusters:
     assert_eq!((named(b"token-number-two"), named(b"")), (None, None));
     assert_eq!(rules.of_token(&hash(b"token-number-one")).unwrap().clusters, Names::These(["here".to_owned()].into()));
 
-    let sender = |token: &[u8], only| rules.sender(&hash(token), only).map(|sender| &*sender.cluster);
-    assert_eq!(sender(b"token-number-two", None), Some("eu"));
-    assert_eq!(sender(b"token-number-two", Some("eu")), Some("eu"));
-    assert_eq!(sender(b"token-number-two", Some("local")), None);
-    assert_eq!(sender(b"token-number-three", Some("local")), Some("here"));
-    assert_eq!(sender(b"token-number-one", None), None);
+    let sender = |token: &[u8]| rules.sender(&hash(token)).map(|sender| (sender.name.as_str(), &*sender.cluster));
+    assert_eq!(sender(b"token-number-two"), Some(("eu", "eu")));
+    assert_eq!(sender(b"token-number-three"), Some(("local", "here")));
+    assert_eq!(sender(b"token-number-one"), None);
 }
 
 #[test]
@@ -155,7 +153,9 @@ fn both_keys_count_during_a_rotation_with_or_without_a_line_end() {
         let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let headers = [(http::HeaderName::from_static("x-signature"), format!("sha256={digits}").parse().unwrap())];
         let signature = Signature::read(&headers.into_iter().collect(), belfry_core::Time(0)).unwrap().unwrap();
-        rules.signer(&signature, body, None).map(|sender| &*sender.cluster)
+        let only = |name| rules.signer(&signature, body, name).map(|sender| &*sender.cluster);
+        assert_eq!((only(Some("eu")), only(Some("us"))), (only(None), None));
+        only(None)
     };
     for good in [&b"key-number-one-0000"[..], b"key-number-one-0000\n", b"key-number-two-0000"] {
         assert_eq!(signer(good, b"{}"), Some("eu"));

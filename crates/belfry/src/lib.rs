@@ -1,6 +1,7 @@
 //! Flux events in, never lost, out to real destinations: the servers, the dispatcher and the command line that the
 //! `belfry` binary is made of.
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod configuration;

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    access::{self, Access},
     api::{self, Api},
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
@@ -88,6 +89,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Bearer token of the API.
     pub api_token: Option<SecretString>,
+    /// `--api-access`.
+    pub api_access: Option<PathBuf>,
+    /// `--api-trust-loopback`; as the source has it, if it isn't given.
+    pub api_trust_loopback: Option<bool>,
     /// `--rate-limit-interval`.
     pub repeat_interval: Duration,
     /// How long events are kept.
@@ -136,8 +141,12 @@ impl Server {
         let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
         let health = server::bind("--health-addr", &addresses.health).await?;
         let standalone = matches!(settings.source, Source::Directories { .. });
-        if standalone && settings.api_token.is_none() && !api_port.local_addr()?.ip().is_loopback() {
-            bail!("--api-addr: an API on {} needs --api-token-file, or anybody could read it", addresses.api);
+        let open = settings.api_token.is_none() && settings.api_access.is_none();
+        if standalone && open && !api_port.local_addr()?.ip().is_loopback() {
+            bail!(
+                "--api-addr: an API on {} needs --api-access or --api-token-file, or nobody could use it",
+                addresses.api
+            );
         }
 
         let (folder, temporary) = usable_folder(&settings.data)?;
@@ -152,7 +161,7 @@ impl Server {
         };
         let configuration = Arc::new(Configuration::new(options).of(&settings.cluster_name, !standalone));
         let mut background = JoinSet::new();
-        let mut statuses = None;
+        let mut vouching = None;
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
         let waits = Waits::new(store.clone(), configuration.clone());
@@ -181,12 +190,22 @@ impl Server {
                 let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
-                statuses = Some(cluster.clone());
+                vouching = Some(cluster.clone());
                 cluster
             }
         };
 
         let clients = Arc::new(Clients::new());
+        let access = Access::new(access::Parts {
+            token: settings.api_token,
+            file: settings.api_access,
+            cluster: vouching.clone(),
+            local: settings.cluster_name.clone(),
+            trust_loopback: settings.api_trust_loopback.unwrap_or(standalone),
+            clients: clients.clone(),
+        })
+        .await?;
+        background.spawn(access.clone().watch(stopping.clone()));
         let receivers = Receivers::new(receivers::Parts {
             store: store.clone(),
             configuration: configuration.clone(),
@@ -196,7 +215,7 @@ impl Server {
             cluster: settings.cluster_name.clone(),
             index_is_complete: !standalone,
         });
-        if let Some(cluster) = statuses {
+        if let Some(cluster) = &vouching {
             cluster.keep_receiver_statuses(receivers.reports());
         } else {
             receivers.open().await;
@@ -232,7 +251,8 @@ impl Server {
             receivers: receivers.clone(),
             waits: waits.clone(),
             cluster: settings.cluster_name,
-            token: settings.api_token,
+            access,
+            intake: intake.clone(),
             stopping: stopping.clone(),
         });
         let operations =
@@ -256,10 +276,11 @@ impl Server {
         });
         let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
         server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
-        server.serve(api_port, stopping.clone(), move |request| {
+        let bounds = Bounds { bodies: limits::API_BODIES, ..Bounds::default() };
+        server.ports.spawn(server::serve(api_port, bounds, stopping.clone(), move |request| {
             let interface = interface.clone();
             async move { interface.handle(request).await }
-        });
+        }));
         let metrics = operations.clone();
         server.serve(metrics_port, stopping.clone(), move |request| {
             let operations = metrics.clone();

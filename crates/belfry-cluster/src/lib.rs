@@ -25,6 +25,7 @@ mod recorder;
 mod secrets;
 mod seen;
 mod status;
+mod tekton;
 mod transport;
 mod trigger;
 
@@ -39,6 +40,7 @@ pub use crate::{
     error::Error,
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
+    tekton::{Ask, May, ServiceAccount, Subject, TektonSettings},
     trigger::TriggerError,
 };
 

@@ -1,0 +1,10 @@
+//! Tekton's runs of `FluxDeploymentWait` on a real API server with Tekton's own CRDs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail as tests do")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
+mod walkthrough;
+mod world;

@@ -56,8 +56,9 @@ impl Params {
     /// Reads them, or says of each what is wrong with it. `created` is when the run was.
     pub(super) fn read(given: &Map<String, Value>, created: Time) -> Result<Self, Vec<String>> {
         let mut reader = Reader { given, problems: Vec::new() };
-        for unknown in given.keys().filter(|name| !is_known(name)) {
-            let problem = format!("{}: there is no such param; the params are {}", quoted(unknown), KNOWN.join(", "));
+        let unknown: Vec<_> = given.keys().filter(|name| !is_known(name)).map(|name| quoted(name)).collect();
+        if !unknown.is_empty() {
+            let problem = format!("there is no param {}; the params are {}", unknown.join(", "), KNOWN.join(", "));
             reader.problems.push(problem);
         }
         let revision = reader.revision();

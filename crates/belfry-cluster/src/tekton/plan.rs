@@ -7,7 +7,7 @@ use belfry_core::{
     rollout::Phase,
     verdict::{Answer, Question, Standing, Verdict},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     TektonSettings,
@@ -106,13 +106,13 @@ pub(super) fn plan(run: &Run, heard: Option<&Heard>, clock: Clock, settings: &Te
         let unheard = heard.is_none() && now < clock.since.after(PATIENCE);
         now >= progress.started.after(*timeout) && !unheard
     });
-    let account = || format!("ServiceAccount {}/{}", run.namespace, run.service_account);
     match heard {
         Some(Heard::Forbidden(object)) => {
-            end(Outcome::failed("NotPermitted", format!("{} may not get {object}", account())))
+            end(Outcome::failed("NotPermitted", format!("{} may not get {object}", account(run))))
         }
         Some(Heard::NothingReadable { over: true }) => {
-            let what = format!("{} may get none of the objects that went to {}", account(), progress.params.revision);
+            let what =
+                format!("{} may get none of the objects that went to {}", account(run), progress.params.revision);
             end(Outcome::failed("NotPermitted", what))
         }
         Some(Heard::Answer(answer)) if answer.verdict == Verdict::Succeeded => {
@@ -179,23 +179,37 @@ fn go_on(run: &Run, progress: &Progress, heard: Option<&Heard>, timeout: Option<
     if heard.is_none() {
         until = until.map(|until| until.max(clock.since.after(PATIENCE)));
     }
-    if let Some(Heard::Answer(answer)) = heard {
-        let objects = results::objects(answer);
+    if let Some((objects, remark)) = news(run, progress, heard) {
         let next = clock.told.map(|told| told.after(PROGRESS)).filter(|next| *next > clock.now);
-        match next {
-            _ if states(&objects) == states(&progress.objects) => {}
-            Some(next) => until = Some(until.map_or(next, |until| until.min(next))),
-            None => {
-                let progress = Progress { objects, ..progress.clone() };
-                let (reason, prefix) = attempt(run, &progress);
-                let message = format!("{prefix}{}", answer.message);
-                let remark = Remark { warning: false, reason: "Progressing", message: message.clone() };
-                let outcome = Outcome::unknown(reason, message);
-                return Step::Write { status: status::going_on(run, &progress, &outcome, clock.now), remark };
-            }
-        }
+        let Some(next) = next else {
+            let progress = Progress { objects, ..progress.clone() };
+            let outcome = Outcome::unknown(attempt(run, &progress).0, remark.message.clone());
+            return Step::Write { status: status::going_on(run, &progress, &outcome, clock.now), remark };
+        };
+        until = Some(until.map_or(next, |until| until.min(next)));
     }
     Step::Wait { question: progress.params.question(progress.asked), until }
+}
+
+/// What is to be told, if anything, and of which objects.
+fn news(run: &Run, progress: &Progress, heard: Option<&Heard>) -> Option<(Value, Remark)> {
+    let remark = |warning, reason, message: &str| {
+        let message = format!("{}{message}", attempt(run, progress).1);
+        Remark { warning, reason, message }
+    };
+    match heard {
+        // A failure that goes on has been told of.
+        Some(Heard::Answer(answer)) if answer.verdict != Verdict::Failed => {
+            let objects = results::objects(answer);
+            let new = states(&objects) != states(&progress.objects);
+            new.then(|| (objects, remark(false, "Progressing", &answer.message)))
+        }
+        Some(Heard::NothingReadable { .. }) => {
+            let remark = remark(true, "NotPermitted", &format!("{} may get none of the objects yet", account(run)));
+            (run.succeeded()["message"] != *remark.message).then(|| (json!([]), remark))
+        }
+        _ => None,
+    }
 }
 
 /// What is told of objects but for the words.
@@ -264,12 +278,16 @@ fn timed_out(run: &Run, progress: &Progress, timeout: Duration, heard: Option<&H
     let missing = match heard {
         Some(Heard::Answer(answer)) => format!(": {}", answer.message),
         Some(Heard::NothingReadable { .. }) => {
-            format!(": ServiceAccount {}/{} may get none of the objects", run.namespace, run.service_account)
+            format!(": {} may get none of the objects", account(run))
         }
         _ => String::new(),
     };
     let revision = &progress.params.revision;
     Outcome::failed(reason, format!("{revision} was not live within {}{missing}", go_duration(timeout)))
+}
+
+fn account(run: &Run) -> String {
+    format!("ServiceAccount {}/{}", run.namespace, run.service_account)
 }
 
 fn awaited(params: &Params) -> String {

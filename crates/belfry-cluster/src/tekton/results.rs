@@ -120,3 +120,24 @@ pub(super) fn go_duration(duration: Duration) -> String {
         (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_print_as_in_go() {
+        for (millis, text) in [
+            (0, "0s"),
+            (850, "850ms"),
+            (1_000, "1s"),
+            (1_250, "1.25s"),
+            (60_000, "1m0s"),
+            (90_005, "1m30.005s"),
+            (3_600_000, "1h0m0s"),
+            (90_061_000, "25h1m1s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+    }
+}

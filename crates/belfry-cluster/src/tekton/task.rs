@@ -54,7 +54,7 @@ pub(super) async fn attend(shared: Arc<Shared>, path: String, mut seen: watch::R
             Step::Write { status, remark } => match shared.write(&path, &run, status).await {
                 Some(written) => {
                     backoff.reset();
-                    told = Some(now());
+                    told = heard.is_some().then(now);
                     shared.tell(&run, remark);
                     run = Arc::new(written);
                 }

@@ -108,12 +108,12 @@ impl Drop for Belfry {
 }
 
 /// Runs of one namespace, as Tekton and its users see them.
-pub struct Runs {
-    pub cluster: &'static testkit::Cluster,
+pub struct Runs<'c> {
+    pub cluster: &'c testkit::Cluster,
     pub namespace: String,
 }
 
-impl Runs {
+impl Runs<'_> {
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         api(self.cluster, &self.namespace, kind)
     }
@@ -146,6 +146,11 @@ impl Runs {
         }
         let run = serde_json::from_value(run).unwrap();
         self.api(kind).create(&PostParams::default(), &run).await.unwrap()
+    }
+
+    /// A CustomRun as it is.
+    pub async fn get(&self, name: &str) -> Value {
+        serde_json::to_value(self.api("CustomRun").get(name).await.unwrap()).unwrap()
     }
 
     /// Waits for a status that is as wanted, by its condition `Succeeded`.
@@ -188,12 +193,22 @@ pub fn api(cluster: &testkit::Cluster, namespace: &str, kind: &str) -> Api<Dynam
 }
 
 /// The shared cluster, a namespace of its own, and a Belfry that may read everything.
-pub async fn scene(name: &str) -> Option<(Runs, Arc<World>, Belfry)> {
+pub async fn scene(name: &str) -> Option<(Runs<'static>, Arc<World>, Belfry)> {
     let cluster = cluster().await?;
     let namespace = cluster.namespace(name).await.unwrap();
     let world = World::new();
     let belfry = Belfry::start(cluster, &namespace, &world, Readable::Everything.may()).await;
     Some((Runs { cluster, namespace }, world, belfry))
+}
+
+/// Waits until so many questions are being listened to.
+pub async fn listeners(world: &Arc<World>, count: usize) {
+    testkit::until(&format!("{count} are listened to"), SOON, || async {
+        ensure!(world.listeners() == count, "{}", world.listeners());
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// A result of a run.

@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contract;
 mod harness;
+mod lifecycle;
 mod walkthrough;
 mod world;

@@ -1,12 +1,14 @@
 //! The object index: the one trimmed picture of Flux objects. Watches, or manifests in a folder, feed it.
 
 mod source;
+mod status;
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 pub use source::Source;
+pub use status::{Agreement, Decided};
 
 use crate::ObjectKey;
 

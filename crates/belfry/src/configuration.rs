@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -29,6 +29,7 @@ pub struct Configuration {
     synced: AtomicBool,
     refused: AtomicUsize,
     told: Mutex<HashSet<String>>,
+    watched: OnceLock<String>,
     version: watch::Sender<u64>,
 }
 
@@ -44,6 +45,7 @@ impl Configuration {
             synced: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             told: Mutex::default(),
+            watched: OnceLock::new(),
             version: watch::Sender::new(0),
         }
     }
@@ -168,14 +170,30 @@ impl Configuration {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of an object that an event of it doesn't say.
-    pub fn hints(&self, object: &ObjectKey) -> Hints {
+    /// What is known of an object that an event of it doesn't say. The revision is the one that the event names.
+    pub fn hints(&self, object: &ObjectKey, revision: Option<&str>) -> Hints {
+        if self.watched().is_some_and(|cluster| cluster != object.cluster) {
+            return Hints::default();
+        }
         let index = self.read_index();
         let known = index.get(&object.kind, &object.namespace, &object.name);
+        let watched = known.filter(|known| known.tells_revisions() && self.watched().is_some() && self.is_synced());
         Hints {
             tests_decide: known.filter(|known| known.kind == "HelmRelease").map(|known| known.tests_decide),
             deleting: known.is_some_and(|known| known.deleting),
+            status: watched.map(|known| known.agreement(revision, index.source_of(known))),
         }
+    }
+
+    /// From now on the object index tells what watches see of the cluster of this name, status and all.
+    pub fn watch(&self, cluster: &str) {
+        // It is said once, at the start.
+        let _ = self.watched.set(cluster.to_owned());
+    }
+
+    /// The name of the cluster whose objects are watched, if any is.
+    pub fn watched(&self) -> Option<&str> {
+        self.watched.get().map(String::as_str)
     }
 
     /// Changes the object index.

@@ -7,7 +7,11 @@ use std::{
 };
 
 use axum::body::Body;
-use belfry_core::{event, plan::Origin};
+use belfry_core::{
+    ObjectKey, event,
+    index::Agreement,
+    plan::{Candidate, Origin},
+};
 use belfry_store::{Appended, Refused, Store};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -15,6 +19,7 @@ use crate::{
     configuration::Configuration,
     environment::Environment,
     metrics::{EventResult, Metrics},
+    observer::Observer,
     server::{WholeRequest, empty},
 };
 
@@ -26,6 +31,8 @@ pub struct Intake {
     pub configuration: Arc<Configuration>,
     /// Who is told about an Alert that doesn't work as written.
     pub environment: Arc<dyn Environment>,
+    /// Who sees whether an object's status confirms what an event says.
+    pub observer: Arc<Observer>,
     /// `--cluster-name`.
     pub cluster: String,
     /// `--rate-limit-interval`, which repeats are told to wait.
@@ -70,10 +77,14 @@ impl Intake {
         }
         let mut candidate = event::candidate(&event, origin, &self.cluster, body, matched.routes);
         if let Some(details) = &mut candidate.rollout {
-            details.hints = self.configuration.hints(&candidate.object);
+            details.hints = self.configuration.hints(&candidate.object, candidate.revision.as_deref());
         }
+        let unconfirmed = unconfirmed(&candidate);
         match self.store.append(candidate).await {
             Ok(Appended::Stored { .. }) => {
+                if let Some(object) = unconfirmed {
+                    self.observer.hurry(object);
+                }
                 matched.notes.into_iter().for_each(|note| self.environment.announce(note));
                 self.metrics.count_event(EventResult::Stored);
                 let mut response = empty(StatusCode::ACCEPTED);
@@ -119,6 +130,14 @@ impl Intake {
             headers.insert(RESET, reset);
         }
     }
+}
+
+/// The object, if the event may end a rollout and the object's status doesn't say so yet.
+fn unconfirmed(candidate: &Candidate) -> Option<ObjectKey> {
+    let status = candidate.rollout.as_ref()?.hints.status?;
+    let goes_on = matches!(candidate.reason.as_str(), "Progressing" | "DependencyNotReady");
+    let expected = if candidate.severity == "error" { Agreement::Failed } else { Agreement::Ready };
+    (!goes_on && status != expected).then(|| candidate.object.clone())
 }
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

@@ -16,3 +16,4 @@ pub mod serve;
 pub mod server;
 pub mod source;
 pub mod status_board;
+pub mod waits;

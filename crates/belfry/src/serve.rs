@@ -32,6 +32,7 @@ use crate::{
     server::{self, Bounds},
     source::{self, Directories, Listeners},
     status_board::StatusBoard,
+    waits::Waits,
 };
 
 /// How often the store is pruned.
@@ -153,6 +154,7 @@ impl Server {
         let mut statuses = None;
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
+        let waits = Waits::new(store.clone(), configuration.clone(), settings.cluster_name.clone());
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -166,16 +168,17 @@ impl Server {
                 background.spawn(directories.watch(configuration, environment.clone(), store, stopping.clone()));
                 environment
             }
-            Source::Cluster(settings) => {
+            Source::Cluster(connection) => {
                 let cluster = Arc::new(
-                    belfry_cluster::connect(&settings)
+                    belfry_cluster::connect(&connection)
                         .await
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
+                configuration.watch(&settings.cluster_name);
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
                 cluster.keep_commit_status_statuses(board.reports());
-                let listeners = Listeners { observer, board: board.clone() };
+                let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
                 statuses = Some(cluster.clone());
@@ -218,12 +221,15 @@ impl Server {
             store: store.clone(),
             configuration: configuration.clone(),
             environment,
+            observer,
             cluster: settings.cluster_name,
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),
         });
-        let operations = Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch });
-        let interface = Api::new(store.clone(), receivers.clone(), settings.api_token);
+        let operations =
+            Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch, waits: waits.clone() });
+        let interface = Api::new(store.clone(), receivers.clone(), waits.clone(), settings.api_token, stopping.clone());
+        background.spawn(waits.follow(stopping.clone()));
         let mut server = Self {
             events: events.local_addr()?,
             receivers: webhooks.local_addr()?,

@@ -1,7 +1,12 @@
 //! "Is this revision live?": the one answer that waits, the command line, Tekton runs and pages give.
 
+mod decide;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
+pub use decide::{Facts, Trace, Watched, decide};
 use serde::{Serialize, Serializer};
 
 use crate::{ObjectKey, Seq, Time, rollout::Phase};

@@ -3,6 +3,7 @@
 mod caller;
 mod deliveries;
 mod rollouts;
+mod wait;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,11 +21,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 pub use caller::Caller;
 
-use crate::{receivers::Receivers, server::WholeRequest};
+use crate::{receivers::Receivers, server::WholeRequest, waits::Waits};
 
 /// The API of one process.
 #[derive(Clone)]
@@ -36,7 +38,15 @@ pub struct Api {
 impl Api {
     /// An API over a store. With a token, every request must carry it as a bearer token, but for those from this machine
     /// itself; without one, nobody else is answered.
-    pub fn new(store: Store, receivers: Arc<Receivers>, token: Option<SecretString>) -> Self {
+    pub fn new(
+        store: Store,
+        receivers: Arc<Receivers>,
+        waits: Arc<Waits>,
+        token: Option<SecretString>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let desk = wait::Desk { waits, stop };
+        let waits = Router::new().route("/api/v1/wait", get(wait::wait)).with_state(desk);
         let receivers = Router::new().route("/api/v1/receivers", get(list_receivers)).with_state(receivers);
         let router = Router::new()
             .route("/api/v1/deliveries", get(deliveries::list))
@@ -46,7 +56,8 @@ impl Api {
             .route("/api/v1/rollouts/{id}", get(rollouts::show))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
             .with_state(store)
-            .merge(receivers);
+            .merge(receivers)
+            .merge(waits);
         Self { router, token: token.map(Arc::new) }
     }
 

@@ -40,7 +40,7 @@ pub use crate::{
     error::Error,
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
-    tekton::{Ask, May, ServiceAccount, Subject, TektonSettings},
+    tekton::{Ask, May, Sees, ServiceAccount, TektonSettings},
     trigger::TriggerError,
 };
 

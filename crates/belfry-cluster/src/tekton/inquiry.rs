@@ -1,15 +1,16 @@
-//! The question of one run, asked on behalf of its ServiceAccount: of what is answered, only what that account may read
-//! gets any further.
+//! The question of one run, asked on behalf of its ServiceAccount: objects that this may not read don't count, and nothing
+//! of them is heard.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use belfry_core::{
     ObjectKey,
-    verdict::{Answer, Question, Selector},
+    verdict::{Answer, Question, Selector, Verdict},
 };
-use futures::{StreamExt as _, future::try_join_all, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, future::try_join_all, stream::BoxStream};
+use tokio::sync::watch;
 
-use super::{Ask, May, ServiceAccount, Subject, params::written, plan::Heard};
+use super::{Ask, May, Sees, ServiceAccount, params::written, plan::Heard};
 use crate::{Error, backoff::Backoff, kinds::OBJECTS};
 
 /// Who asks, and of whom.
@@ -28,31 +29,30 @@ pub(super) struct Inquiry {
     question: Question,
     /// None until the objects that the question names are known to be readable.
     answers: Option<Answers>,
-    /// The same question about those objects alone that may be read, when others are among the answers too.
-    narrowed: Option<(Vec<Selector>, Answers)>,
     backoff: Backoff,
 }
 
-/// The answers to a question, and the newest until it was judged.
+type Stream = BoxStream<'static, Arc<Answer>>;
+
 struct Answers {
-    stream: BoxStream<'static, Arc<Answer>>,
-    newest: Option<Arc<Answer>>,
+    stream: Stream,
+    /// Whether an object was kept from the account.
+    hidden: watch::Receiver<bool>,
+    /// Whether the last answer was about no object.
+    empty: bool,
+    /// The same question as others see it, to know whether it is over, while the account sees nothing but there is something.
+    unseen: Option<Stream>,
 }
 
-impl Answers {
-    /// Waits for the next one. Loses none when it is dropped.
-    async fn next(&mut self) {
-        match self.stream.next().await {
-            Some(answer) => self.newest = Some(answer),
-            // Whoever answers has gone, and so will whoever asks.
-            None => std::future::pending().await,
-        }
-    }
+enum News {
+    Answer(Arc<Answer>),
+    Hidden,
+    Unseen(Verdict),
 }
 
 impl Inquiry {
     pub(super) fn new(asker: Asker, question: Question) -> Self {
-        Self { asker, question, answers: None, narrowed: None, backoff: Backoff::new() }
+        Self { asker, question, answers: None, backoff: Backoff::new() }
     }
 
     pub(super) fn question(&self) -> &Question {
@@ -62,12 +62,12 @@ impl Inquiry {
     /// Waits for what is to be heard next. May be dropped and called again at any time.
     pub(super) async fn next(&mut self) -> Heard {
         loop {
-            match self.step().await {
-                Ok(Some(heard)) => {
-                    self.backoff.reset();
-                    return heard;
-                }
-                Ok(None) => {}
+            if let Some(answers) = &mut self.answers {
+                return answers.next(&self.asker, &self.question).await;
+            }
+            match self.asker.forbidden(&self.question).await {
+                Ok(Some(selector)) => return Heard::Forbidden(written(selector)),
+                Ok(None) => self.answers = Some(self.asker.asked(&self.question)),
                 Err(error) => {
                     tracing::debug!("asking what a run's ServiceAccount may read: {}", error.explain());
                     self.backoff.wait().await;
@@ -75,75 +75,66 @@ impl Inquiry {
             }
         }
     }
+}
 
-    /// Goes one step; an answer stays the newest until it was judged, so that a step that is dropped is done again.
-    async fn step(&mut self) -> Result<Option<Heard>, Error> {
-        let Some(answers) = &mut self.answers else {
-            if let Some(selector) = self.asker.forbidden(&self.question).await? {
-                return Ok(Some(Heard::Forbidden(written(selector))));
+impl Answers {
+    async fn next(&mut self, asker: &Asker, question: &Question) -> Heard {
+        loop {
+            let was_hidden = *self.hidden.borrow();
+            let news = tokio::select! {
+                answer = next(Some(&mut self.stream)) => News::Answer(answer),
+                Ok(_) = self.hidden.wait_for(|hidden| *hidden), if !was_hidden => News::Hidden,
+                answer = next(self.unseen.as_mut()) => News::Unseen(answer.verdict),
+            };
+            match news {
+                News::Answer(answer) => {
+                    self.empty = answer.objects.is_empty();
+                    if !self.empty || !*self.hidden.borrow() {
+                        self.unseen = None;
+                        return Heard::Answer(answer);
+                    }
+                }
+                // The answer stays what it was, but now it is so for another reason.
+                News::Hidden if self.empty => {}
+                News::Unseen(verdict) if verdict.is_final() => return Heard::NothingReadable { over: true },
+                News::Hidden | News::Unseen(_) => continue,
             }
-            self.answers = Some(self.asker.asked(self.question.clone()));
-            return Ok(None);
-        };
-        if let Some(answer) = answers.newest.clone() {
-            let (readable, hidden) = self.asker.sorted(&answer).await?;
-            answers.newest = None;
-            return Ok(self.judge(answer, &readable, &hidden));
+            let everything: Sees = Arc::new(|_| std::future::ready(Ok(true)).boxed());
+            if self.unseen.is_none() {
+                self.unseen = Some((asker.ask)(question.clone(), everything));
+                return Heard::NothingReadable { over: false };
+            }
         }
-        let Some((selectors, narrowed)) = &mut self.narrowed else {
-            answers.next().await;
-            return Ok(None);
-        };
-        if let Some(answer) = narrowed.newest.clone() {
-            let (_, hidden) = self.asker.sorted(&answer).await?;
-            narrowed.newest = None;
-            // What is hidden now has the name of what is readable, but is in another cluster.
-            return Ok(Some(
-                match selectors.iter().find(|selector| hidden.iter().any(|hidden| fits(selector, hidden))) {
-                    Some(selector) => Heard::Forbidden(written(selector)),
-                    None => Heard::Answer(answer),
-                },
-            ));
-        }
-        tokio::select! {
-            () = answers.next() => {}
-            () = narrowed.next() => {}
-        }
-        Ok(None)
     }
+}
 
-    /// What the run may hear of an answer, some of whose objects it may read.
-    fn judge(&mut self, answer: Arc<Answer>, readable: &[ObjectKey], hidden: &[ObjectKey]) -> Option<Heard> {
-        if hidden.is_empty() {
-            self.narrowed = None;
-            return Some(Heard::Answer(answer));
-        }
-        let exact = self.question.objects.iter().filter(|selector| is_exact(selector));
-        if let Some(selector) = exact.clone().find(|selector| hidden.iter().any(|object| fits(selector, object))) {
-            return Some(Heard::Forbidden(written(selector)));
-        }
-        let mut selectors: Vec<Selector> = exact.cloned().collect();
-        for object in readable.iter().filter(|object| !object.kind.is_empty()) {
-            let selector = selector(object);
-            if !selectors.contains(&selector) {
-                selectors.push(selector);
-            }
-        }
-        if selectors.is_empty() {
-            self.narrowed = None;
-            return Some(Heard::NothingReadable { over: answer.verdict.is_final() });
-        }
-        if self.narrowed.as_ref().is_none_or(|(narrowed, _)| *narrowed != selectors) {
-            let question = Question { objects: selectors.clone(), ..self.question.clone() };
-            self.narrowed = Some((selectors, self.asker.asked(question)));
-        }
-        None
+/// The next answer of a stream. Whoever answers no more has gone, and so will whoever asks.
+async fn next(stream: Option<&mut Stream>) -> Arc<Answer> {
+    match stream {
+        Some(stream) => match stream.next().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 
 impl Asker {
-    fn asked(&self, question: Question) -> Answers {
-        Answers { stream: (self.ask)(question), newest: None }
+    fn asked(&self, question: &Question) -> Answers {
+        let (hide, hidden) = watch::channel(false);
+        let (may, account, hide) = (self.may.clone(), self.account.clone(), Arc::new(hide));
+        let sees: Sees = Arc::new(move |object| {
+            let (may, hide) = (may(account.clone(), object.clone()), hide.clone());
+            async move {
+                let may = may.await.map_err(|error| error.explain())?;
+                if !may {
+                    hide.send_if_modified(|hidden| !std::mem::replace(hidden, true));
+                }
+                Ok(may)
+            }
+            .boxed()
+        });
+        Answers { stream: (self.ask)(question.clone(), sees), hidden, empty: false, unseen: None }
     }
 
     /// The first of the objects that a question names which may not be read.
@@ -151,37 +142,14 @@ impl Asker {
         let cluster = question.cluster.as_deref().unwrap_or(&self.cluster);
         let named = question.objects.iter().filter_map(|selector| Some((selector, named(selector, cluster)?)));
         let asked = named.map(async |(selector, object)| {
-            let may = (self.may)(self.account.clone(), Subject::Object(object)).await?;
+            let may = (self.may)(self.account.clone(), object).await?;
             Ok::<_, Error>((!may).then_some(selector))
         });
         Ok(try_join_all(asked).await?.into_iter().flatten().next())
     }
-
-    /// The objects of an answer that may be read, and those that may not.
-    async fn sorted(&self, answer: &Answer) -> Result<(Vec<ObjectKey>, Vec<ObjectKey>), Error> {
-        let objects = answer.objects.iter().map(|standing| &standing.object).chain(&answer.object);
-        let objects: BTreeSet<&ObjectKey> = objects.collect();
-        if objects.is_empty() || (self.may)(self.account.clone(), Subject::Any).await? {
-            return Ok((objects.into_iter().cloned().collect(), Vec::new()));
-        }
-        let asked = objects.into_iter().map(async |object| {
-            // Nobody may read what can't be named but who may read everything.
-            let may =
-                !object.kind.is_empty() && (self.may)(self.account.clone(), Subject::Object(object.clone())).await?;
-            Ok::<_, Error>((object.clone(), may))
-        });
-        let (readable, hidden): (Vec<_>, Vec<_>) = try_join_all(asked).await?.into_iter().partition(|(_, may)| *may);
-        let objects = |sorted: Vec<(ObjectKey, bool)>| sorted.into_iter().map(|(object, _)| object).collect();
-        Ok((objects(readable), objects(hidden)))
-    }
 }
 
-/// Whether it names one object.
-fn is_exact(selector: &Selector) -> bool {
-    selector.kind.is_some() && selector.namespace.is_some() && selector.name.is_some()
-}
-
-/// The one object that it names.
+/// The one object that a selector names.
 fn named(selector: &Selector, cluster: &str) -> Option<ObjectKey> {
     let kind = selector.kind.as_deref()?;
     Some(ObjectKey {
@@ -191,17 +159,6 @@ fn named(selector: &Selector, cluster: &str) -> Option<ObjectKey> {
         namespace: selector.namespace.clone()?,
         name: selector.name.clone()?,
     })
-}
-
-fn selector(object: &ObjectKey) -> Selector {
-    let ObjectKey { kind, namespace, name, .. } = object.clone();
-    Selector { kind: Some(kind), namespace: Some(namespace), name: Some(name) }
-}
-
-fn fits(selector: &Selector, object: &ObjectKey) -> bool {
-    let parts =
-        [(&selector.kind, &object.kind), (&selector.namespace, &object.namespace), (&selector.name, &object.name)];
-    parts.into_iter().all(|(wanted, has)| wanted.as_ref().is_none_or(|wanted| wanted == has))
 }
 
 #[cfg(test)]

@@ -41,11 +41,15 @@ use crate::{
     seen::Seen,
 };
 
-/// Answers a question: at once from what is known, then once per change, until the stream is dropped.
-pub type Ask = Arc<dyn Fn(Question) -> BoxStream<'static, Arc<Answer>> + Send + Sync>;
+/// Answers a question: at once from what is known, then once per change, until the stream is dropped. Only objects count
+/// that may be seen.
+pub type Ask = Arc<dyn Fn(Question, Sees) -> BoxStream<'static, Arc<Answer>> + Send + Sync>;
 
-/// Whether a ServiceAccount may get something.
-pub type May = Arc<dyn Fn(ServiceAccount, Subject) -> BoxFuture<'static, Result<bool, Error>> + Send + Sync>;
+/// Whether an object may be seen, or why that can't be known now.
+pub type Sees = Arc<dyn Fn(&ObjectKey) -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
+
+/// Whether a ServiceAccount may get an object. The one without a name stands for what events without an object tell.
+pub type May = Arc<dyn Fn(ServiceAccount, ObjectKey) -> BoxFuture<'static, Result<bool, Error>> + Send + Sync>;
 
 /// A ServiceAccount on whose behalf a run asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,15 +58,6 @@ pub struct ServiceAccount {
     pub namespace: String,
     /// Name.
     pub name: String,
-}
-
-/// What a ServiceAccount may get or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// This object.
-    Object(ObjectKey),
-    /// Every Flux object: of each kind, in all namespaces. Events without an object can be heard by nobody else.
-    Any,
 }
 
 /// What can be set about the custom task.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use belfry_core::{
     Time, duration,
     rollout::Phase,
-    verdict::{Answer, Question, Standing, Verdict},
+    verdict::{Answer, Question, Verdict},
 };
 use serde_json::{Value, json};
 
@@ -34,9 +34,9 @@ pub(super) enum Heard {
     Answer(Arc<Answer>),
     /// It may not read this one, which the run itself names.
     Forbidden(String),
-    /// It may read none of those that there are, and whether these have ended.
+    /// It may read none of those that there are.
     NothingReadable {
-        /// There will be no other answer.
+        /// They have come to an end.
         over: bool,
     },
 }
@@ -123,7 +123,7 @@ pub(super) fn plan(run: &Run, heard: Option<&Heard>, clock: Clock, settings: &Te
         }
         Some(Heard::Answer(answer)) if is_failure(answer, progress.consumed) => {
             let outcome = Outcome::failed(answer.reason, answer.message.clone());
-            let consumed = consumed(answer).unwrap_or(now).max(progress.consumed.unwrap_or_default());
+            let consumed = last_failure(answer).unwrap_or(now).max(progress.consumed.unwrap_or_default());
             retry(run, progress, &outcome, Some(consumed), now).unwrap_or_else(|| end(outcome))
         }
         _ => match late {
@@ -241,28 +241,13 @@ fn retry(run: &Run, progress: &Progress, ended: &Outcome, consumed: Option<Time>
 /// Whether it is one that has not ended an earlier attempt: Flux tries again by itself, and what it failed at before is
 /// still the answer while it does.
 fn is_failure(answer: &Answer, consumed: Option<Time>) -> bool {
-    let Some(until) = consumed.filter(|_| answer.verdict == Verdict::Failed) else {
-        return answer.verdict == Verdict::Failed;
-    };
-    if answer.objects.is_empty() {
-        return answer.event.is_some_and(|event| event.time() > until);
-    }
-    let quiet = |standing: &Standing| matches!(&*standing.reason, "Progressing" | "DependencyNotReady");
-    failures(answer).any(|standing| !quiet(standing) && failed_at(standing).is_some_and(|at| at > until))
+    answer.verdict == Verdict::Failed
+        && consumed.is_none_or(|until| last_failure(answer).is_some_and(|failed| failed > until))
 }
 
-/// The failures that an answer rests on, by the last of them.
-fn consumed(answer: &Answer) -> Option<Time> {
-    let decided = answer.event.map(|event| event.time());
-    failures(answer).filter_map(failed_at).chain(decided).max()
-}
-
-fn failures(answer: &Answer) -> impl Iterator<Item = &Standing> {
-    answer.objects.iter().filter(|standing| standing.state == Phase::Failed)
-}
-
-fn failed_at(standing: &Standing) -> Option<Time> {
-    standing.event.map(|event| event.time()).or(standing.finished)
+/// When one of the objects failed last.
+fn last_failure(answer: &Answer) -> Option<Time> {
+    answer.objects.iter().filter(|standing| standing.state == Phase::Failed).filter_map(|standing| standing.said).max()
 }
 
 /// How long an attempt may take; `None` for ever.

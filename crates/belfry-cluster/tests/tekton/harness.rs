@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use belfry_cluster::{Cluster, May, Settings, Subject, TektonSettings};
+use belfry_cluster::{Cluster, May, Settings, TektonSettings};
 use futures::FutureExt as _;
 use kube::{
     Api,
@@ -67,11 +67,10 @@ impl Readable {
     }
 
     pub fn may(self) -> May {
-        Arc::new(move |_, subject| {
-            let may = match (&self, subject) {
+        Arc::new(move |_, object| {
+            let may = match (&self, object) {
                 (Self::Everything, _) => true,
-                (Self::These(_), Subject::Any) => false,
-                (Self::These(these), Subject::Object(object)) => these.lock().unwrap().contains(&object.to_string()),
+                (Self::These(these), object) => these.lock().unwrap().contains(&object.to_string()),
             };
             async move { Ok(may) }.boxed()
         })

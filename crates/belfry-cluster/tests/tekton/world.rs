@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use belfry_cluster::Ask;
+use belfry_cluster::{Ask, Sees};
 use belfry_core::{
     ObjectKey, Seq, Time,
     rollout::Phase,
@@ -40,6 +40,7 @@ impl World {
             event: Some(Seq(at)),
             started: Some(Time(at - 12_000_000)),
             finished: (!state.is_open()).then_some(Time(at)),
+            said: Some(Time(at)),
         };
         self.rollouts.send_modify(|all| {
             all.retain(|(of, known)| (&**of, &known.object) != (revision, &standing.object));
@@ -59,14 +60,15 @@ impl World {
 
     pub fn ask(self: &Arc<Self>) -> Ask {
         let world = self.clone();
-        Arc::new(move |question| {
+        Arc::new(move |question, sees| {
             world.asked.lock().unwrap().push(question.clone());
             let mut rollouts = world.rollouts.subscribe();
             rollouts.mark_changed();
-            stream::unfold((rollouts, question), |(mut rollouts, question)| async move {
+            stream::unfold((rollouts, question, sees), |(mut rollouts, question, sees)| async move {
                 rollouts.changed().await.ok()?;
-                let answer = Arc::new(answer(&question, &rollouts.borrow_and_update()));
-                Some((answer, (rollouts, question)))
+                let known = rollouts.borrow_and_update().clone();
+                let answer = Arc::new(answer(&question, seen(&question, known, &sees).await));
+                Some((answer, (rollouts, question, sees)))
             })
             .boxed()
         })
@@ -94,12 +96,20 @@ fn fits(selector: &Selector, object: &ObjectKey) -> bool {
         && fits(&selector.name, &object.name)
 }
 
-fn answer(question: &Question, rollouts: &[(String, Standing)]) -> Answer {
-    let counts = |object: &ObjectKey| {
-        question.objects.is_empty() || question.objects.iter().any(|selector| fits(selector, object))
-    };
-    let of = rollouts.iter().filter(|(revision, known)| *revision == question.revision && counts(&known.object));
-    let mut objects: Vec<_> = of.map(|(_, standing)| standing.clone()).collect();
+/// Where the objects stand that count, as far as they may be seen.
+async fn seen(question: &Question, rollouts: Vec<(String, Standing)>, sees: &Sees) -> Vec<Standing> {
+    let mut objects = Vec::new();
+    for (revision, standing) in rollouts {
+        let object = &standing.object;
+        let asked = question.objects.iter().any(|selector| fits(selector, object)) || question.objects.is_empty();
+        if revision == question.revision && asked && sees(object).await.unwrap() {
+            objects.push(standing);
+        }
+    }
+    objects
+}
+
+fn answer(question: &Question, mut objects: Vec<Standing>) -> Answer {
     objects.sort_by(|a, b| a.object.cmp(&b.object));
     let first = |state: Phase| objects.iter().find(|standing| standing.state == state);
     let open = objects.iter().find(|standing| standing.state.is_open());

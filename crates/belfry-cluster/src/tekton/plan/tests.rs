@@ -1,6 +1,9 @@
 //! Runs through their lives, as values: each line of a test is a plan that is carried out on the run.
 
-use belfry_core::{ObjectKey, Seq, verdict::OnFailure};
+use belfry_core::{
+    ObjectKey, Seq,
+    verdict::{OnFailure, Standing},
+};
 use jiff::Timestamp;
 use serde_json::Map;
 
@@ -105,6 +108,7 @@ fn standing(name: &str, state: Phase, seconds: i64, reason: &str) -> Standing {
         event: Some(Seq(at(seconds).0)),
         started: Some(at(-10)),
         finished: (!state.is_open()).then(|| at(seconds)),
+        said: Some(at(seconds)),
     }
 }
 
@@ -322,10 +326,10 @@ fn retries_wait_for_what_has_not_failed_before() {
     let said = "Attempt 2 of 3: Waiting for main@sha1:985f8f0, after It is failed";
     assert_eq!((remark.warning, remark.reason, &*remark.message), (true, "Retrying", said));
 
-    // The same failure is still the answer; then it progresses, to no avail.
+    // The same failure is still the answer, also while Flux tries again.
     assert_eq!(until(&look(&run, Some(&failed(5)), 7)), Some(66));
-    let quiet = vec![standing("app", Phase::Failed, 8, "Progressing")];
-    assert_eq!(until(&look(&run, Some(&answer(Verdict::Failed, "ReconciliationFailed", quiet)), 9)), Some(66));
+    let tried = vec![Standing { event: Some(Seq(at(8).0)), ..standing("app", Phase::Failed, 5, "BuildFailed") }];
+    assert_eq!(until(&look(&run, Some(&answer(Verdict::Failed, "ReconciliationFailed", tried)), 9)), Some(66));
     let step = look(&run, Some(&failed(10)), 11);
     assert_eq!(ending(&step).0, "Unknown/Retrying");
     write(&mut run, step);

@@ -95,7 +95,7 @@ impl Cluster {
             while leads.wait_for(|leads| *leads).await.is_ok() {
                 tokio::select! {
                     ((), ()) = async { tokio::join!(serve(&shared, &CUSTOM_RUN), serve(&shared, &RUN)) } => {}
-                    _ = leads.wait_for(|leads| !*leads) => {}
+                    other = leads.wait_for(|leads| !*leads) => if other.is_err() { return },
                 }
             }
         })

@@ -124,7 +124,7 @@ impl Asker {
         let (hide, hidden) = watch::channel(false);
         let (may, account, hide) = (self.may.clone(), self.account.clone(), Arc::new(hide));
         let sees: Sees = Arc::new(move |object| {
-            let (may, hide) = (may(account.clone(), object.clone()), hide.clone());
+            let (may, hide) = (may(account.clone(), with_group(object)), hide.clone());
             async move {
                 let may = may.await.map_err(|error| error.explain())?;
                 if !may {
@@ -149,12 +149,25 @@ impl Asker {
     }
 }
 
+fn group(kind: &str) -> Option<&'static str> {
+    OBJECTS.iter().find(|known| known.name == kind).map(|known| known.group)
+}
+
+/// Of an object that is known by its name alone, the group is that of its kind.
+fn with_group(object: &ObjectKey) -> ObjectKey {
+    let mut object = object.clone();
+    if object.group.is_empty() {
+        object.group = group(&object.kind).unwrap_or_default().to_owned();
+    }
+    object
+}
+
 /// The one object that a selector names.
 fn named(selector: &Selector, cluster: &str) -> Option<ObjectKey> {
     let kind = selector.kind.as_deref()?;
     Some(ObjectKey {
         cluster: cluster.to_owned(),
-        group: OBJECTS.iter().find(|known| known.name == kind)?.group.to_owned(),
+        group: group(kind)?.to_owned(),
         kind: kind.to_owned(),
         namespace: selector.namespace.clone()?,
         name: selector.name.clone()?,

@@ -10,7 +10,7 @@ use belfry_core::{
 use futures::{FutureExt as _, StreamExt as _, future::try_join_all, stream::BoxStream};
 use tokio::sync::watch;
 
-use super::{Ask, May, Sees, ServiceAccount, params::written, plan::Heard};
+use super::{Ask, May, Sees, ServiceAccount, now, params::written, plan::Heard};
 use crate::{Error, backoff::Backoff, kinds::OBJECTS};
 
 /// Who asks, and of whom.
@@ -96,13 +96,13 @@ impl Answers {
                 }
                 // The answer stays what it was, but now it is so for another reason.
                 News::Hidden if self.empty => {}
-                News::Unseen(verdict) if verdict.is_final() => return Heard::NothingReadable { over: true },
+                News::Unseen(verdict) if verdict.is_final() => return Heard::NothingReadable { over: Some(now()) },
                 News::Hidden | News::Unseen(_) => continue,
             }
             let everything: Sees = Arc::new(|_| std::future::ready(Ok(true)).boxed());
             if self.unseen.is_none() {
                 self.unseen = Some((asker.ask)(question.clone(), everything));
-                return Heard::NothingReadable { over: false };
+                return Heard::NothingReadable { over: None };
             }
         }
     }
@@ -124,7 +124,7 @@ impl Asker {
         let (hide, hidden) = watch::channel(false);
         let (may, account, hide) = (self.may.clone(), self.account.clone(), Arc::new(hide));
         let sees: Sees = Arc::new(move |object| {
-            let (may, hide) = (may(account.clone(), object.clone()), hide.clone());
+            let (may, hide) = (may(account.clone(), with_group(object)), hide.clone());
             async move {
                 let may = may.await.map_err(|error| error.explain())?;
                 if !may {
@@ -149,12 +149,25 @@ impl Asker {
     }
 }
 
+fn group(kind: &str) -> Option<&'static str> {
+    OBJECTS.iter().find(|known| known.name == kind).map(|known| known.group)
+}
+
+/// Of an object that is known by its name alone, the group is that of its kind.
+fn with_group(object: &ObjectKey) -> ObjectKey {
+    let mut object = object.clone();
+    if object.group.is_empty() {
+        object.group = group(&object.kind).unwrap_or_default().to_owned();
+    }
+    object
+}
+
 /// The one object that a selector names.
 fn named(selector: &Selector, cluster: &str) -> Option<ObjectKey> {
     let kind = selector.kind.as_deref()?;
     Some(ObjectKey {
         cluster: cluster.to_owned(),
-        group: OBJECTS.iter().find(|known| known.name == kind)?.group.to_owned(),
+        group: group(kind)?.to_owned(),
         kind: kind.to_owned(),
         namespace: selector.namespace.clone()?,
         name: selector.name.clone()?,

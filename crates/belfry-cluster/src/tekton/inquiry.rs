@@ -10,7 +10,7 @@ use belfry_core::{
 use futures::{FutureExt as _, StreamExt as _, future::try_join_all, stream::BoxStream};
 use tokio::sync::watch;
 
-use super::{Ask, May, Sees, ServiceAccount, params::written, plan::Heard};
+use super::{Ask, May, Sees, ServiceAccount, now, params::written, plan::Heard};
 use crate::{Error, backoff::Backoff, kinds::OBJECTS};
 
 /// Who asks, and of whom.
@@ -96,13 +96,13 @@ impl Answers {
                 }
                 // The answer stays what it was, but now it is so for another reason.
                 News::Hidden if self.empty => {}
-                News::Unseen(verdict) if verdict.is_final() => return Heard::NothingReadable { over: true },
+                News::Unseen(verdict) if verdict.is_final() => return Heard::NothingReadable { over: Some(now()) },
                 News::Hidden | News::Unseen(_) => continue,
             }
             let everything: Sees = Arc::new(|_| std::future::ready(Ok(true)).boxed());
             if self.unseen.is_none() {
                 self.unseen = Some((asker.ask)(question.clone(), everything));
-                return Heard::NothingReadable { over: false };
+                return Heard::NothingReadable { over: None };
             }
         }
     }

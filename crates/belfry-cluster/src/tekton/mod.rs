@@ -19,10 +19,11 @@ use std::{
 };
 
 use belfry_core::{
-    ObjectKey,
+    ObjectKey, Time,
     verdict::{Answer, Question},
 };
 use futures::{future::BoxFuture, stream::BoxStream};
+use jiff::Timestamp;
 use kube::core::ApiResource;
 use tokio::{
     sync::watch,
@@ -100,6 +101,10 @@ impl Cluster {
             }
         })
     }
+}
+
+fn now() -> Time {
+    Time(Timestamp::now().as_microsecond())
 }
 
 /// Looks after the runs of one kind. Those that are looked after are left where they are when it is dropped.

@@ -24,6 +24,9 @@ const RETRIES: u64 = 100;
 const NAMED: usize = 5;
 /// How long an answer is waited for before a run times out that was found beyond its time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long after the end of all that a run may not see something is waited for that it may: another source may be slower
+/// to learn of the revision.
+const OTHERS: Duration = Duration::from_secs(60);
 /// How often a run's status tells of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -36,8 +39,8 @@ pub(super) enum Heard {
     Forbidden(String),
     /// It may read none of those that there are.
     NothingReadable {
-        /// They have come to an end.
-        over: bool,
+        /// Since when there is a final answer about them.
+        over: Option<Time>,
     },
 }
 
@@ -110,7 +113,7 @@ pub(super) fn plan(run: &Run, heard: Option<&Heard>, clock: Clock, settings: &Te
         Some(Heard::Forbidden(object)) => {
             end(Outcome::failed("NotPermitted", format!("{} may not get {object}", account(run))))
         }
-        Some(Heard::NothingReadable { over: true }) => {
+        Some(Heard::NothingReadable { over: Some(over) }) if now >= over.after(OTHERS) => {
             let what =
                 format!("{} may get none of the objects that went to {}", account(run), progress.params.revision);
             end(Outcome::failed("NotPermitted", what))
@@ -178,6 +181,10 @@ fn go_on(run: &Run, progress: &Progress, heard: Option<&Heard>, timeout: Option<
     let mut until = timeout.map(|timeout| progress.started.after(timeout));
     if heard.is_none() {
         until = until.map(|until| until.max(clock.since.after(PATIENCE)));
+    }
+    if let Some(Heard::NothingReadable { over: Some(over) }) = heard {
+        let next = over.after(OTHERS);
+        until = Some(until.map_or(next, |until| until.min(next)));
     }
     if let Some((objects, remark)) = news(run, progress, heard) {
         let next = clock.told.map(|told| told.after(PROGRESS)).filter(|next| *next > clock.now);

@@ -5,15 +5,14 @@ use std::{
     time::Duration,
 };
 
-use belfry_core::Time;
 use http::Method;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
     Ask, May, ServiceAccount, TektonSettings,
     inquiry::{Asker, Inquiry},
+    now,
     plan::{Clock, Heard, Remark, Step, plan},
     run::Run,
 };
@@ -146,8 +145,4 @@ impl Shared {
             annotations: Default::default(),
         });
     }
-}
-
-fn now() -> Time {
-    Time(Timestamp::now().as_microsecond())
 }

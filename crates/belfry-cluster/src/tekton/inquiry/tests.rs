@@ -115,7 +115,12 @@ impl Scene {
 
 /// What is heard, in a line.
 fn line(heard: &Heard) -> String {
-    let Heard::Answer(answer) = heard else { return format!("{heard:?}") };
+    let answer = match heard {
+        Heard::Answer(answer) => answer,
+        Heard::Forbidden(object) => return format!("forbidden: {object}"),
+        Heard::NothingReadable { over: None } => return "nothing".to_owned(),
+        Heard::NothingReadable { over: Some(_) } => return "nothing any more".to_owned(),
+    };
     let names: Vec<_> = answer.objects.iter().map(|one| one.object.name.as_str()).collect();
     format!("{} [{}]", answer.verdict.as_str(), names.join(" "))
 }
@@ -137,8 +142,8 @@ fn exactly(name: &str) -> Selector {
 #[tokio::test(start_paused = true)]
 async fn only_what_may_be_read_is_heard() {
     let app = [exactly("app")];
-    let (waits, over) = ("NothingReadable { over: false }", "NothingReadable { over: true }");
-    let forbidden = "Forbidden(\"Kustomization/apps/app\")";
+    let (waits, over) = ("nothing", "nothing any more");
+    let forbidden = "forbidden: Kustomization/apps/app";
     for (may, asked, verdict, names, expected) in [
         (vec!["app", "web"], &[][..], Verdict::Pending, vec!["app", "web"], &["pending [app web]"][..]),
         (vec![""], &[], Verdict::Failed, vec![""], &["failed []"]),
@@ -166,13 +171,13 @@ async fn what_is_hidden_may_come_and_go() {
     assert_eq!(lines(&mut inquiry).await, ["unknown []"]);
     // To the account the answer is the same, but no longer for want of objects.
     scene.told.send_replace((Verdict::Pending, vec!["db"]));
-    assert_eq!(lines(&mut inquiry).await, ["NothingReadable { over: false }"]);
+    assert_eq!(lines(&mut inquiry).await, ["nothing"]);
     scene.told.send_replace((Verdict::Pending, vec!["db", "app"]));
     assert_eq!(lines(&mut inquiry).await, ["pending [app]"]);
     scene.told.send_replace((Verdict::Failed, vec!["db", "app"]));
     assert_eq!(lines(&mut inquiry).await, ["failed [app]"]);
     scene.told.send_replace((Verdict::Succeeded, vec!["db"]));
-    let gone = ["NothingReadable { over: false }", "NothingReadable { over: true }"];
+    let gone = ["nothing", "nothing any more"];
     assert_eq!(lines(&mut inquiry).await, gone);
 }
 

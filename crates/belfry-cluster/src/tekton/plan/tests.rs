@@ -182,15 +182,15 @@ fn ends_say_why() {
         ),
         (
             &json!({ "serviceAccountName": "builder" }),
-            Heard::NothingReadable { over: true },
-            6,
+            Heard::NothingReadable { over: Some(at(6)) },
+            66,
             "False/NotPermitted",
             "ServiceAccount ci/builder may get none of the objects that went to main@sha1:985f8f0",
         ),
         (none, unknown, 3602, "False/CustomRunTimedOut", "main@sha1:985f8f0 was not live within 1h0m0s: It is unknown"),
         (
             &json!({ "timeout": "6s" }),
-            Heard::NothingReadable { over: false },
+            Heard::NothingReadable { over: None },
             8,
             "False/CustomRunTimedOut",
             "main@sha1:985f8f0 was not live within 6s: ServiceAccount ci/default may get none of the objects",
@@ -356,7 +356,7 @@ fn only_what_waiting_again_may_heal_is_tried_again() {
     for (heard, expected) in [
         (superseded, "False/RevisionSuperseded"),
         (Heard::Forbidden("x".to_owned()), "False/NotPermitted"),
-        (Heard::NothingReadable { over: true }, "False/NotPermitted"),
+        (Heard::NothingReadable { over: Some(at(-60)) }, "False/NotPermitted"),
         (failed(5), "Unknown/Retrying"),
     ] {
         assert_eq!(ending(&look(&begun(&json!({ "retries": 3 })), Some(&heard), 6)).0, expected);
@@ -391,12 +391,16 @@ fn progress_is_told_when_it_is_some_and_not_all_the_time() {
 #[test]
 fn a_service_account_that_may_see_nothing_is_told_so_once() {
     let mut run = begun(&json!({}));
-    let hidden = Heard::NothingReadable { over: false };
+    let hidden = Heard::NothingReadable { over: None };
     let step = look(&run, Some(&hidden), 3);
     let remark = write(&mut run, step);
     let said = "ServiceAccount ci/default may get none of the objects yet";
     assert_eq!((remark.warning, remark.reason, &*remark.message), (true, "NotPermitted", said));
     assert_eq!(until(&look(&run, Some(&hidden), 4)), Some(3602));
+    // What it may see may come later than all else is over.
+    let over = Heard::NothingReadable { over: Some(at(10)) };
+    assert_eq!(until(&look(&run, Some(&over), 11)), Some(70));
+    assert_eq!(ending(&look(&run, Some(&over), 70)).0, "False/NotPermitted");
     assert_eq!(ending(&look(&run, Some(&pending()), 5)), ("Unknown/Waiting".to_owned(), "It is pending".to_owned()));
 }
 

@@ -22,9 +22,11 @@ mod objects;
 mod outage;
 mod receivers;
 mod recorder;
+mod reviews;
 mod secrets;
 mod seen;
 mod status;
+mod tekton;
 mod transport;
 mod trigger;
 
@@ -39,6 +41,8 @@ pub use crate::{
     error::Error,
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
+    reviews::{AUDIENCE, Access, User},
+    tekton::{Ask, May, Sees, ServiceAccount, TektonSettings},
     trigger::TriggerError,
 };
 
@@ -57,6 +61,7 @@ struct Inner {
     client: Client,
     reach: Arc<outage::Reach>,
     secrets: secrets::Secrets,
+    reviews: reviews::Reviews,
     announcer: announce::Announcer,
     served: trigger::Served,
 }
@@ -75,8 +80,9 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 impl Cluster {
     fn new(client: Client, namespace: Option<String>, reach: Arc<outage::Reach>) -> Self {
         let secrets = secrets::Secrets::new(client.clone());
+        let reviews = reviews::Reviews::new(client.clone());
         let announcer = announce::Announcer::start(client.clone());
-        let inner = Arc::new(Inner { client, reach, secrets, announcer, served: trigger::Served::default() });
+        let inner = Arc::new(Inner { client, reach, secrets, reviews, announcer, served: trigger::Served::default() });
         Self { inner, watched: Watched { namespace, rediscover: REDISCOVER } }
     }
 

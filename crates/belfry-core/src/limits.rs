@@ -58,6 +58,8 @@ pub const STREAM_STALL: Duration = Duration::from_secs(30);
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often who reads a stream is asked for anew.
 pub const STREAM_RECHECK: Duration = Duration::from_secs(30);
+/// Bytes of bodies on the API port that are held at a time; beyond it, 503.
+pub const API_BODIES: usize = 64 * 1024 * 1024;
 /// Bytes of webhooks' bodies that are held at a time; beyond it, 503.
 pub const HOOK_BODIES: usize = 64 * 1024 * 1024;
 /// Connections to the receivers' port.

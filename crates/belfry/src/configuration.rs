@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -30,7 +30,8 @@ pub struct Configuration {
     refused: AtomicUsize,
     told: Mutex<HashSet<String>>,
     findings: ArcSwap<Vec<Finding>>,
-    watched: OnceLock<String>,
+    cluster: String,
+    watches: bool,
     version: watch::Sender<u64>,
 }
 
@@ -47,9 +48,17 @@ impl Configuration {
             refused: AtomicUsize::new(0),
             told: Mutex::default(),
             findings: ArcSwap::default(),
-            watched: OnceLock::new(),
+            cluster: String::new(),
+            watches: false,
             version: watch::Sender::new(0),
         }
+    }
+
+    /// Of the cluster of this name; `watches`: watches feed its object index, not manifests in a folder.
+    #[must_use]
+    pub fn of(mut self, cluster: &str, watches: bool) -> Self {
+        (self.cluster, self.watches) = (cluster.to_owned(), watches);
+        self
     }
 
     /// Puts a complete set of documents in force and tells the log what is new about them. An object that doesn't compile
@@ -164,11 +173,6 @@ impl Configuration {
         self.snapshot.load().shows(status, object, &self.read_index())
     }
 
-    /// The objects that a CommitStatus selects and whose source holds a revision of which this is true.
-    pub fn expected(&self, status: &ConfigKey, revision: impl Fn(&str) -> bool) -> Vec<ObjectKey> {
-        self.snapshot.load().expected(status, &self.read_index(), revision)
-    }
-
     /// The URL of the git repository that an object comes from, if it is known.
     pub fn source_url(&self, object: &ObjectKey) -> Option<String> {
         let index = self.read_index();
@@ -186,7 +190,7 @@ impl Configuration {
 
     /// What is known of an object that an event of it doesn't say. The revision is the one that the event names.
     pub fn hints(&self, object: &ObjectKey, revision: Option<&str>) -> Hints {
-        if self.watched().is_some_and(|cluster| cluster != object.cluster) {
+        if object.cluster != self.cluster {
             return Hints::default();
         }
         let index = self.read_index();
@@ -199,15 +203,14 @@ impl Configuration {
         }
     }
 
-    /// From now on the object index tells what watches see of the cluster of this name, status and all.
-    pub fn watch(&self, cluster: &str) {
-        // It is said once, at the start.
-        let _ = self.watched.set(cluster.to_owned());
+    /// The name of the cluster whose objects the index holds.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
-    /// The name of the cluster whose objects are watched, if any is.
+    /// The name of that cluster, if watches feed the index, status and all.
     pub fn watched(&self) -> Option<&str> {
-        self.watched.get().map(String::as_str)
+        self.watches.then_some(&self.cluster)
     }
 
     /// Changes the object index.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use belfry_cluster::Cluster;
+use belfry_cluster::{Cluster, TektonSettings};
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
 use belfry_store::{Pruned, Store};
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    access::{self, Access},
     api::{self, Api},
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
@@ -32,6 +33,7 @@ use crate::{
     server::{self, Bounds},
     source::{self, Directories, Listeners},
     status_board::StatusBoard,
+    tekton,
     waits::Waits,
 };
 
@@ -88,6 +90,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Bearer token of the API.
     pub api_token: Option<SecretString>,
+    /// `--api-access`.
+    pub api_access: Option<PathBuf>,
+    /// `--api-trust-loopback`; as the source has it, if it isn't given.
+    pub api_trust_loopback: Option<bool>,
     /// `--rate-limit-interval`.
     pub repeat_interval: Duration,
     /// How long events are kept.
@@ -100,6 +106,8 @@ pub struct Settings {
     pub workload_identity: bool,
     /// The feature gate `AlertCommitStatus`.
     pub alert_commit_status: bool,
+    /// How long Tekton runs may wait.
+    pub tekton: TektonSettings,
 }
 
 /// A running server.
@@ -136,8 +144,12 @@ impl Server {
         let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
         let health = server::bind("--health-addr", &addresses.health).await?;
         let standalone = matches!(settings.source, Source::Directories { .. });
-        if standalone && settings.api_token.is_none() && !api_port.local_addr()?.ip().is_loopback() {
-            bail!("--api-addr: an API on {} needs --api-token-file, or anybody could read it", addresses.api);
+        let open = settings.api_token.is_none() && settings.api_access.is_none();
+        if standalone && open && !api_port.local_addr()?.ip().is_loopback() {
+            bail!(
+                "--api-addr: an API on {} needs --api-access or --api-token-file, or nobody could use it",
+                addresses.api
+            );
         }
 
         let (folder, temporary) = usable_folder(&settings.data)?;
@@ -145,16 +157,17 @@ impl Server {
         let metrics = Arc::new(Metrics::new(store.clone()));
         metrics.set_temporary(temporary);
         let (stop, stopping) = watch::channel(false);
-        let configuration = Arc::new(Configuration::new(Options {
+        let options = Options {
             no_cross_namespace_refs: settings.no_cross_namespace_refs,
             runtime_namespace: settings.runtime_namespace.clone(),
             no_alert_commit_status: !settings.alert_commit_status,
-        }));
+        };
+        let configuration = Arc::new(Configuration::new(options).of(&settings.cluster_name, !standalone));
         let mut background = JoinSet::new();
-        let mut statuses = None;
+        let mut vouching = None;
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
-        let waits = Waits::new(store.clone(), configuration.clone(), settings.cluster_name.clone());
+        let waits = Waits::new(store.clone(), configuration.clone());
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -174,19 +187,29 @@ impl Server {
                         .await
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
-                configuration.watch(&settings.cluster_name);
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
                 cluster.keep_commit_status_statuses(board.reports());
                 let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
-                statuses = Some(cluster.clone());
+                background.spawn(tekton::run(cluster.clone(), waits.clone(), settings.tekton, stopping.clone()));
+                vouching = Some(cluster.clone());
                 cluster
             }
         };
 
         let clients = Arc::new(Clients::new());
+        let access = Access::new(access::Parts {
+            token: settings.api_token,
+            file: settings.api_access,
+            cluster: vouching.clone(),
+            local: settings.cluster_name.clone(),
+            trust_loopback: settings.api_trust_loopback.unwrap_or(standalone),
+            clients: clients.clone(),
+        })
+        .await?;
+        background.spawn(access.clone().watch(stopping.clone()));
         let receivers = Receivers::new(receivers::Parts {
             store: store.clone(),
             configuration: configuration.clone(),
@@ -196,7 +219,7 @@ impl Server {
             cluster: settings.cluster_name.clone(),
             index_is_complete: !standalone,
         });
-        if let Some(cluster) = statuses {
+        if let Some(cluster) = &vouching {
             cluster.keep_receiver_statuses(receivers.reports());
         } else {
             receivers.open().await;
@@ -232,7 +255,8 @@ impl Server {
             receivers: receivers.clone(),
             waits: waits.clone(),
             cluster: settings.cluster_name,
-            token: settings.api_token,
+            access,
+            intake: intake.clone(),
             stopping: stopping.clone(),
         });
         let operations =
@@ -256,10 +280,11 @@ impl Server {
         });
         let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
         server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
-        server.serve(api_port, stopping.clone(), move |request| {
+        let bounds = Bounds { bodies: limits::API_BODIES, ..Bounds::default() };
+        server.ports.spawn(server::serve(api_port, bounds, stopping.clone(), move |request| {
             let interface = interface.clone();
             async move { interface.handle(request).await }
-        });
+        }));
         let metrics = operations.clone();
         server.serve(metrics_port, stopping.clone(), move |request| {
             let operations = metrics.clone();

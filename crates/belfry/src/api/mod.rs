@@ -4,6 +4,7 @@ mod caller;
 mod deliveries;
 mod events;
 mod explain;
+mod intake;
 mod objects;
 mod openapi;
 mod parameters;
@@ -26,9 +27,7 @@ use axum::{
 };
 use belfry_core::{ConfigKey, ObjectKey, limits};
 use belfry_store::Store;
-use http::{StatusCode, Uri, header};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq as _;
+use http::{Method, StatusCode};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
@@ -36,7 +35,10 @@ pub use caller::Caller;
 use parameters::{any, bad_request, point};
 pub use problem::Problem;
 
-use crate::{configuration::Configuration, receivers::Receivers, server::WholeRequest, waits::Waits};
+use crate::{
+    access::Access, configuration::Configuration, intake::Intake, receivers::Receivers, server::WholeRequest,
+    waits::Waits,
+};
 
 /// What the API tells about.
 pub struct Parts {
@@ -50,8 +52,10 @@ pub struct Parts {
     pub waits: Arc<Waits>,
     /// `--cluster-name`: that of the objects in the index and of the configuration.
     pub cluster: String,
-    /// A bearer token that opens everything.
-    pub token: Option<SecretString>,
+    /// Who may see and do what.
+    pub access: Arc<Access>,
+    /// Takes events in.
+    pub intake: Arc<Intake>,
     /// Turns true when streams are to end.
     pub stopping: watch::Receiver<bool>,
 }
@@ -60,12 +64,12 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Api {
     router: Router,
-    token: Option<Arc<SecretString>>,
+    access: Arc<Access>,
+    intake: Arc<Intake>,
 }
 
 impl Api {
-    /// An API over these. With a token, every request must carry it as a bearer token, but for those from this machine
-    /// itself; without one, nobody else is answered.
+    /// An API over these, for those whom its `access` knows.
     pub fn new(parts: Parts) -> Self {
         let Routes { router, listed } = routes();
         let shared = Shared(Arc::new(Inner {
@@ -78,14 +82,18 @@ impl Api {
             streams: Arc::new(Semaphore::new(limits::STREAMS)),
             routes: listed,
         }));
-        Self { router: router.with_state(shared), token: parts.token.map(Arc::new) }
+        Self { router: router.with_state(shared), access: parts.access, intake: parts.intake }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: WholeRequest) -> Response {
-        let caller = match self.authorize(&request) {
+        // Who sends events has credentials of another kind than who reads.
+        if request.method() == Method::POST && request.uri().path() == "/events" {
+            return intake::post(&self.access, &self.intake, request).await;
+        }
+        let caller = match self.access.caller(&request).await {
             Ok(caller) => caller,
-            Err(problem) => return problem.into_response(),
+            Err(denied) => return denied.into_response(),
         };
         let session = Session::new(self.clone(), &request);
         let mut request = request.map(Body::from);
@@ -96,49 +104,6 @@ impl Api {
             Err(never) => match never {},
         }
     }
-
-    fn authorize(&self, request: &WholeRequest) -> Result<Caller, Problem> {
-        let headers = request.headers();
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        if let (Some(token), Some(bearer)) = (&self.token, bearer) {
-            return if token.expose_secret().as_bytes().ct_eq(bearer.trim().as_bytes()).into() {
-                Ok(Caller::Everything)
-            } else {
-                Err(Problem::new(StatusCode::UNAUTHORIZED, "the bearer token is not the one in --api-token-file"))
-            };
-        }
-        // An IPv4 peer of a socket for both comes as an IPv6 address.
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-        let local = peer.is_some_and(|address| address.is_loopback());
-        if !local {
-            let message = match self.token {
-                Some(_) => "a bearer token is needed",
-                None => "only this machine itself is answered; start with --api-token-file to answer others",
-            };
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, message));
-        }
-        // A page in a browser on this machine can send requests here too: what it can't do is claim our name.
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if !is_local(host) {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "the Host header doesn't name this machine"));
-        }
-        let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let foreign = origin.is_some_and(|origin| {
-            !origin.parse::<Uri>().is_ok_and(|uri| uri.authority().is_some_and(|origin| origin.as_str() == host))
-        });
-        if foreign {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "the Origin header names another site"));
-        }
-        Ok(Caller::Everything)
-    }
-}
-
-fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Every route. Those of others are added here.
@@ -146,6 +111,7 @@ fn routes() -> Routes {
     Routes::default()
         .get("/openapi.json", openapi::show)
         .get("/events", events::of_revision)
+        .before(("post", "/events"))
         .get("/api/v1/events", events::list)
         .get("/api/v1/events/stream", stream::stream)
         .get("/api/v1/events/{id}", events::show)
@@ -178,6 +144,12 @@ impl Routes {
     fn post<T: 'static>(mut self, path: &'static str, handler: impl Handler<T, Shared>) -> Self {
         self.listed.push(("post", path));
         Self { router: self.router.route(path, post(handler)), ..self }
+    }
+
+    /// One that is answered before requests come here.
+    fn before(mut self, route: (&'static str, &'static str)) -> Self {
+        self.listed.push(route);
+        self
     }
 
     /// With an answer for everything else.
@@ -259,21 +231,6 @@ impl Session {
 
     /// Who it is now.
     async fn caller(&self) -> Result<Caller, Problem> {
-        self.api.authorize(&self.request)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_local() {
-        for local in ["localhost", "localhost:9393", "127.0.0.1:9393", "[::1]:9393", "127.8.8.8"] {
-            assert!(is_local(local), "{local}");
-        }
-        for foreign in ["", "example.com", "localhost.example.com", "10.0.0.1:9393", "[::2]"] {
-            assert!(!is_local(foreign), "{foreign}");
-        }
+        Ok(self.api.access.caller(&self.request).await?)
     }
 }

@@ -23,8 +23,9 @@ use tokio::{sync::watch, time::Instant};
 use super::{Caller, Problem, any, bad_request, point};
 use crate::{
     dispatcher::now,
+    expected_set::{Sees, Unanswered},
     server::stopped,
-    waits::{Sees, Unanswered, Waits},
+    waits::Waits,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(300);

@@ -152,12 +152,15 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
             receivers: format!("127.0.0.1:{}", port[4]),
         },
         api_token: None,
+        api_access: None,
+        api_trust_loopback: None,
         repeat_interval: Duration::from_secs(300),
         retention_age: Duration::from_secs(30 * 24 * 3600),
         retention_bytes: 2 << 30,
         no_cross_namespace_refs: false,
         workload_identity: false,
         alert_commit_status: true,
+        tekton: Default::default(),
     };
     // The usual ports, or any that are free: a demo should not fail for another server's sake.
     match Server::start(settings([9090, 9393, 8080, 9440, 9292])).await {

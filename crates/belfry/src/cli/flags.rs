@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
+use belfry_cluster::TektonSettings;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -35,9 +36,15 @@ pub struct ServeFlags {
     /// Address of the API [default: :9393; with --config: 127.0.0.1:9393]
     #[arg(long, value_name = "ADDR")]
     api_addr: Option<String>,
-    /// File with the bearer token that the API asks for, from everywhere but this machine
+    /// File with a bearer token that may do everything with the API
     #[arg(long, value_name = "FILE")]
     api_token_file: Option<PathBuf>,
+    /// YAML file with who else may use the API: tokens, issuers, and clusters that post events; read anew when it changes
+    #[arg(long, value_name = "FILE")]
+    api_access: Option<PathBuf>,
+    /// Let this machine itself use the API without a credential [default: false; with --config: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    api_trust_loopback: Option<bool>,
     /// URL under which people reach the API; commit statuses link there
     #[arg(long, value_name = "URL", value_parser = public_url)]
     public_url: Option<String>,
@@ -56,6 +63,12 @@ pub struct ServeFlags {
     /// Bytes of the store beyond which the oldest events go, if nothing undelivered needs them
     #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
     retention_bytes: u64,
+    /// How long a Tekton run of FluxDeploymentWait waits that has no timeout and belongs to no PipelineRun
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    tekton_timeout: Duration,
+    /// How long one waits that has no timeout but belongs to a PipelineRun, which cancels it when its own is over
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    tekton_pipeline_timeout: Duration,
     /// Don't let Alerts and Receivers select objects of other namespaces
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     no_cross_namespace_refs: bool,
@@ -294,6 +307,11 @@ impl ServeFlags {
                 Ok(token.to_owned().into())
             })
             .transpose()?;
+        let tekton = TektonSettings {
+            cluster_name: self.cluster_name.as_str().into(),
+            timeout: self.tekton_timeout,
+            pipeline_timeout: self.tekton_pipeline_timeout,
+        };
         Ok(Settings {
             source,
             data: self.data,
@@ -307,6 +325,8 @@ impl ServeFlags {
                 health: address(self.health_addr, 9440),
             },
             api_token,
+            api_access: self.api_access,
+            api_trust_loopback: self.api_trust_loopback,
             public_url: self.public_url,
             // The peer's limiter takes zero as "not set", and then holds back for a second.
             repeat_interval: self.rate_limit_interval.max(Duration::from_secs(1)),
@@ -315,6 +335,7 @@ impl ServeFlags {
             no_cross_namespace_refs: self.no_cross_namespace_refs,
             workload_identity: self.feature_gates.is_on("ObjectLevelWorkloadIdentity"),
             alert_commit_status: self.feature_gates.is_on(FeatureGates::ALERT_COMMIT_STATUS),
+            tekton,
         })
     }
 }

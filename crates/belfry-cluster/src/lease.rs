@@ -174,14 +174,22 @@ impl Election {
     }
 }
 
+impl Drop for Election {
+    /// However it ends: nobody renews the Lease any more.
+    fn drop(&mut self) {
+        self.says.send_replace(false);
+    }
+}
+
 /// Sends one request.
 async fn ask(client: Client, folder: String, name: String, request: Request) -> Result<Answer, Error> {
     let one = format!("{folder}/{name}");
     let (what, method, path, body) = match request {
         Request::Read => ("reading", Method::GET, &one, None),
         Request::Create(spec) => {
+            let metadata = json!({ "name": name, "labels": { "app.kubernetes.io/name": "belfry" } });
             let lease = json!({
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name }, "spec": spec,
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec,
             });
             ("making", Method::POST, &folder, Some((JSON, lease)))
         }

@@ -61,6 +61,12 @@ fn flux_signed(belfry: &Belfry, key: &str, body: &str) -> RequestBuilder {
     post(belfry, body).header("X-Signature", format!("sha256={}", sign(key, body)))
 }
 
+/// The same with the name of the cluster whose key it is, so that it is looked at however many failures there were.
+fn named(belfry: &Belfry, key: &str, body: &str) -> RequestBuilder {
+    let request = client().post(format!("{}/events?cluster=us", belfry.api)).body(body.to_owned());
+    request.header("X-Signature", format!("sha256={}", sign(key, body)))
+}
+
 fn signed_at(belfry: &Belfry, key: &str, body: &str, offset: i64) -> RequestBuilder {
     signed_as(belfry, key, body, offset, "42")
 }
@@ -179,13 +185,13 @@ async fn credentials_are_exchanged_without_a_restart_and_a_bad_file_changes_noth
         number += 1;
         of(&format!("app-{number}"))
     };
-    assert_eq!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &body())).await, 202);
 
     // Both count while the senders change over.
     fs::write(belfry.folder.path().join("secrets/us-next"), next).unwrap();
     fs::write(&access, ACCESS.replace("[secrets/us]", "[secrets/us, secrets/us-next]")).unwrap();
     until_taken(&belfry, next, &mut body, true).await;
-    assert_eq!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &body())).await, 202);
 
     // A bad file is told of, and what was in force stays so.
     fs::write(&access, ACCESS.replace("[secrets/us]", "[secrets/nowhere]")).unwrap();
@@ -196,16 +202,16 @@ async fn credentials_are_exchanged_without_a_restart_and_a_bad_file_changes_noth
     })
     .await
     .unwrap();
-    assert_eq!(status(flux_signed(&belfry, next, &body())).await, 202);
+    assert_eq!(status(named(&belfry, next, &body())).await, 202);
 
     // The key in a file is exchanged, as when a Secret's mount changes.
     fs::write(&access, ACCESS).unwrap();
     until_taken(&belfry, next, &mut body, false).await;
-    assert_eq!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &body())).await, 202);
     fs::write(&secret, next).unwrap();
     until_taken(&belfry, next, &mut body, true).await;
     // So many failures may be answered 429.
-    assert_ne!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_ne!(status(named(&belfry, KEY, &body())).await, 202);
     let log = belfry.process.lines().join("\n");
     assert!(!log.contains(KEY) && !log.contains(next));
 }
@@ -215,7 +221,7 @@ async fn until_taken(belfry: &Belfry, key: &str, body: &mut impl FnMut() -> Stri
     let body = std::sync::Mutex::new(body);
     until(&format!("the key to be taken: {taken}"), PATIENCE, async || {
         let next = (body.lock().unwrap())();
-        let status = status(flux_signed(belfry, key, &next)).await;
+        let status = status(named(belfry, key, &next)).await;
         ensure!((status == 202) == taken, "it is answered {status}");
         Ok(())
     })
@@ -269,6 +275,15 @@ async fn guessing_is_slowed_down_and_good_credentials_are_not() {
     }
     assert!(unauthorized >= 20, "{unauthorized}");
     assert_eq!(status(post(&belfry, &of("a")).bearer_auth(EU)).await, 202);
-    assert_eq!(status(flux_signed(&belfry, KEY, &of("b"))).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &of("b"))).await, 202);
     assert_eq!(rollouts(&belfry).await.len(), 2);
+    until("a signature that names no cluster to be held back", PATIENCE, async || {
+        let guess = client().get(format!("{}/api/v1/rollouts", belfry.api)).bearer_auth("one-more-guess-here");
+        let _ = guess.send().await?;
+        let status = status(flux_signed(&belfry, KEY, &of("c"))).await;
+        ensure!(status == 429, "{status}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -29,7 +29,7 @@ use testkit::{Cluster, port, until};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Who is bound to which role where. The docs show the same rules.
+/// Who is bound to which role where.
 const RULES: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole

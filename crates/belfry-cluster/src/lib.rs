@@ -26,6 +26,7 @@ mod reviews;
 mod secrets;
 mod seen;
 mod status;
+mod tekton;
 mod transport;
 mod trigger;
 
@@ -41,6 +42,7 @@ pub use crate::{
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
     reviews::{AUDIENCE, Access, User},
+    tekton::{Ask, May, Sees, ServiceAccount, TektonSettings},
     trigger::TriggerError,
 };
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use belfry_cluster::Cluster;
+use belfry_cluster::{Cluster, TektonSettings};
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
 use belfry_store::{Pruned, Store};
@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     access::{self, Access},
-    api::Api,
+    api::{self, Api},
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
     environment::{Environment, Standalone},
@@ -33,6 +33,8 @@ use crate::{
     server::{self, Bounds},
     source::{self, Directories, Listeners},
     status_board::StatusBoard,
+    tekton,
+    waits::Waits,
 };
 
 /// How often the store is pruned.
@@ -104,6 +106,8 @@ pub struct Settings {
     pub workload_identity: bool,
     /// The feature gate `AlertCommitStatus`.
     pub alert_commit_status: bool,
+    /// How long Tekton runs may wait.
+    pub tekton: TektonSettings,
 }
 
 /// A running server.
@@ -136,12 +140,12 @@ impl Server {
         // All addresses first: a process that can't listen should not touch the store.
         let events = server::bind("--events-addr", &addresses.events).await?;
         let webhooks = server::bind("--receiverAddr", &addresses.receivers).await?;
-        let api = server::bind("--api-addr", &addresses.api).await?;
+        let api_port = server::bind("--api-addr", &addresses.api).await?;
         let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
         let health = server::bind("--health-addr", &addresses.health).await?;
         let standalone = matches!(settings.source, Source::Directories { .. });
         let open = settings.api_token.is_none() && settings.api_access.is_none();
-        if standalone && open && !api.local_addr()?.ip().is_loopback() {
+        if standalone && open && !api_port.local_addr()?.ip().is_loopback() {
             bail!(
                 "--api-addr: an API on {} needs --api-access or --api-token-file, or nobody could use it",
                 addresses.api
@@ -153,15 +157,17 @@ impl Server {
         let metrics = Arc::new(Metrics::new(store.clone()));
         metrics.set_temporary(temporary);
         let (stop, stopping) = watch::channel(false);
-        let configuration = Arc::new(Configuration::new(Options {
+        let options = Options {
             no_cross_namespace_refs: settings.no_cross_namespace_refs,
             runtime_namespace: settings.runtime_namespace.clone(),
             no_alert_commit_status: !settings.alert_commit_status,
-        }));
+        };
+        let configuration = Arc::new(Configuration::new(options).of(&settings.cluster_name, !standalone));
         let mut background = JoinSet::new();
         let mut vouching = None;
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
+        let waits = Waits::new(store.clone(), configuration.clone());
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -181,13 +187,13 @@ impl Server {
                         .await
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
-                configuration.watch(&settings.cluster_name);
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
                 cluster.keep_commit_status_statuses(board.reports());
-                let listeners = Listeners { observer: observer.clone(), board: board.clone() };
+                let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
+                background.spawn(tekton::run(cluster.clone(), waits.clone(), settings.tekton, stopping.clone()));
                 vouching = Some(cluster.clone());
                 cluster
             }
@@ -239,16 +245,27 @@ impl Server {
             configuration: configuration.clone(),
             environment,
             observer,
-            cluster: settings.cluster_name,
+            cluster: settings.cluster_name.clone(),
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),
         });
-        let operations = Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch });
-        let interface = Api::new(store.clone(), receivers.clone(), access, intake.clone());
+        let interface = Api::new(api::Parts {
+            store: store.clone(),
+            configuration: configuration.clone(),
+            receivers: receivers.clone(),
+            waits: waits.clone(),
+            cluster: settings.cluster_name,
+            access,
+            intake: intake.clone(),
+            stopping: stopping.clone(),
+        });
+        let operations =
+            Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch, waits: waits.clone() });
+        background.spawn(waits.follow(stopping.clone()));
         let mut server = Self {
             events: events.local_addr()?,
             receivers: webhooks.local_addr()?,
-            api: api.local_addr()?,
+            api: api_port.local_addr()?,
             metrics: metrics_port.local_addr()?,
             health: health.local_addr()?,
             store,
@@ -264,7 +281,7 @@ impl Server {
         let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
         server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
         let bounds = Bounds { bodies: limits::API_BODIES, ..Bounds::default() };
-        server.ports.spawn(server::serve(api, bounds, stopping.clone(), move |request| {
+        server.ports.spawn(server::serve(api_port, bounds, stopping.clone(), move |request| {
             let interface = interface.clone();
             async move { interface.handle(request).await }
         }));

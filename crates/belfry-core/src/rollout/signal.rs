@@ -185,7 +185,7 @@ fn other(report: &Report<'_>) -> Option<Meaning> {
 }
 
 /// Whether success is reported with this reason.
-pub(super) fn is_success(reason: &str) -> bool {
+pub fn is_success(reason: &str) -> bool {
     matches!(reason, "ReconciliationSucceeded" | "InstallSucceeded" | "UpgradeSucceeded" | "TestSucceeded")
 }
 

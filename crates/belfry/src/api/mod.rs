@@ -1,29 +1,64 @@
-//! The API port: deliveries, rollouts and Receivers as JSON, and redelivery.
+//! The API port: events, objects, rollouts, deliveries and Receivers as JSON, events as they come, and redelivery.
 
 mod caller;
 mod deliveries;
+mod events;
+mod explain;
 mod intake;
+mod objects;
+mod openapi;
+mod parameters;
+mod problem;
+mod receivers;
 mod rollouts;
+mod stream;
+mod tail;
+mod wait;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
-    extract::State,
+    extract::{ConnectInfo, FromRef},
+    handler::Handler,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use belfry_core::{Time, duration};
-use belfry_store::{ObjectFilter, Store, StoreError};
-use http::{Method, StatusCode, header};
-use serde::Serialize;
-use serde_json::json;
+use belfry_core::{ConfigKey, ObjectKey, limits};
+use belfry_store::Store;
+use http::{Method, StatusCode};
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 pub use caller::Caller;
+use parameters::{any, bad_request, point};
+pub use problem::Problem;
 
-use crate::{access::Access, intake::Intake, receivers::Receivers, server::WholeRequest};
+use crate::{
+    access::Access, configuration::Configuration, intake::Intake, receivers::Receivers, server::WholeRequest,
+    waits::Waits,
+};
+
+/// What the API tells about.
+pub struct Parts {
+    /// The log and the deliveries.
+    pub store: Store,
+    /// What is in force.
+    pub configuration: Arc<Configuration>,
+    /// The Receivers.
+    pub receivers: Arc<Receivers>,
+    /// Who answers whether a revision is live.
+    pub waits: Arc<Waits>,
+    /// `--cluster-name`: that of the objects in the index and of the configuration.
+    pub cluster: String,
+    /// Who may see and do what.
+    pub access: Arc<Access>,
+    /// Takes events in.
+    pub intake: Arc<Intake>,
+    /// Turns true when streams are to end.
+    pub stopping: watch::Receiver<bool>,
+}
 
 /// The API of one process.
 #[derive(Clone)]
@@ -34,19 +69,20 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API over a store, for those whom `access` knows.
-    pub fn new(store: Store, receivers: Arc<Receivers>, access: Arc<Access>, intake: Arc<Intake>) -> Self {
-        let receivers = Router::new().route("/api/v1/receivers", get(list_receivers)).with_state(receivers);
-        let router = Router::new()
-            .route("/api/v1/deliveries", get(deliveries::list))
-            .route("/api/v1/deliveries/{id}", get(deliveries::show))
-            .route("/api/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
-            .route("/api/v1/rollouts", get(rollouts::list))
-            .route("/api/v1/rollouts/{id}", get(rollouts::show))
-            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
-            .with_state(store)
-            .merge(receivers);
-        Self { router, access, intake }
+    /// An API over these, for those whom its `access` knows.
+    pub fn new(parts: Parts) -> Self {
+        let Routes { router, listed } = routes();
+        let shared = Shared(Arc::new(Inner {
+            store: parts.store,
+            configuration: parts.configuration,
+            receivers: parts.receivers,
+            waits: parts.waits,
+            cluster: parts.cluster,
+            stopping: parts.stopping,
+            streams: Arc::new(Semaphore::new(limits::STREAMS)),
+            routes: listed,
+        }));
+        Self { router: router.with_state(shared), access: parts.access, intake: parts.intake }
     }
 
     /// Answers one request.
@@ -58,8 +94,10 @@ impl Api {
             Ok(caller) => caller,
             Err(denied) => return denied.into_response(),
         };
+        let session = Session::new(self.clone(), &request);
         let mut request = request.map(Body::from);
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(session);
         match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -67,68 +105,124 @@ impl Api {
     }
 }
 
-/// An error as RFC 9457 has it, reduced to what our clients read.
-#[derive(Debug)]
-pub struct Problem {
-    status: StatusCode,
-    detail: String,
+/// Every route. Those of others are added here.
+fn routes() -> Routes {
+    Routes::default()
+        .get("/openapi.json", openapi::show)
+        .get("/events", events::of_revision)
+        .get("/api/v1/events", events::list)
+        .get("/api/v1/events/stream", stream::stream)
+        .get("/api/v1/events/{id}", events::show)
+        .get("/api/v1/objects", objects::list)
+        .get("/api/v1/explain", explain::explain)
+        .get("/api/v1/wait", wait::wait)
+        .get("/api/v1/rollouts", rollouts::list)
+        .get("/api/v1/rollouts/{id}", rollouts::show)
+        .get("/api/v1/deliveries", deliveries::list)
+        .get("/api/v1/deliveries/{id}", deliveries::show)
+        .post("/api/v1/deliveries/{id}/redeliver", deliveries::redeliver)
+        .get("/api/v1/receivers", receivers::list)
+        .end()
 }
 
-impl Problem {
-    /// A problem of this kind, and what is wrong in particular.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+/// Routes, and a list of them.
+#[derive(Default)]
+struct Routes {
+    router: Router<Shared>,
+    /// Method and path of each.
+    listed: Vec<(&'static str, &'static str)>,
+}
+
+impl Routes {
+    fn get<T: 'static>(mut self, path: &'static str, handler: impl Handler<T, Shared>) -> Self {
+        self.listed.push(("get", path));
+        Self { router: self.router.route(path, get(handler)), ..self }
+    }
+
+    fn post<T: 'static>(mut self, path: &'static str, handler: impl Handler<T, Shared>) -> Self {
+        self.listed.push(("post", path));
+        Self { router: self.router.route(path, post(handler)), ..self }
+    }
+
+    /// With an answer for everything else.
+    fn end(self) -> Self {
+        let nothing = async || Problem::new(StatusCode::NOT_FOUND, "no such resource; /openapi.json lists them");
+        let method = async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method");
+        Self { router: self.router.fallback(nothing).method_not_allowed_fallback(method), ..self }
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Document {
-            title: &'static str,
-            status: u16,
-            detail: String,
+/// What handlers share.
+#[derive(Clone)]
+struct Shared(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    configuration: Arc<Configuration>,
+    receivers: Arc<Receivers>,
+    waits: Arc<Waits>,
+    cluster: String,
+    stopping: watch::Receiver<bool>,
+    /// Permits for streams.
+    streams: Arc<Semaphore>,
+    routes: Vec<(&'static str, &'static str)>,
+}
+
+impl Inner {
+    /// A configuration object as one that may be read or not.
+    fn config_object(&self, key: &ConfigKey) -> ObjectKey {
+        ObjectKey {
+            cluster: self.cluster.clone(),
+            group: belfry_api::GROUP.to_owned(),
+            kind: key.kind.as_str().to_owned(),
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
         }
-        let title = self.status.canonical_reason().unwrap_or_default();
-        let body = Json(Document { title, status: self.status.as_u16(), detail: self.detail });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }
 
-fn store_problem(error: StoreError) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+impl std::ops::Deref for Shared {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
 }
 
-async fn list_receivers(State(receivers): State<Arc<Receivers>>) -> Result<Response, Problem> {
-    let items = receivers.view().await.map_err(store_problem)?;
-    Ok(Json(json!({ "items": items })).into_response())
+impl FromRef<Shared> for wait::Desk {
+    fn from_ref(shared: &Shared) -> Self {
+        Self { waits: shared.waits.clone(), stop: shared.stopping.clone() }
+    }
 }
 
-fn bad_request(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, detail)
+impl FromRef<Shared> for Store {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.store.clone()
+    }
 }
 
-/// `Kind/namespace/name`, each of them possibly `*`.
-fn object_filter(value: &str) -> Result<ObjectFilter, String> {
-    match value.split('/').collect::<Vec<_>>()[..] {
-        [kind, namespace, name] => {
-            let (kind, namespace, name) = (any(kind), any(namespace), any(name));
-            Ok(ObjectFilter { kind, namespace, name, ..ObjectFilter::default() })
+/// By whom a request was sent, to ask again for as long as its answer goes on.
+#[derive(Clone)]
+struct Session {
+    api: Api,
+    /// Without its body.
+    request: Arc<WholeRequest>,
+}
+
+impl Session {
+    fn new(api: Api, request: &WholeRequest) -> Self {
+        let mut head = WholeRequest::default();
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.headers_mut() = request.headers().clone();
+        if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+            head.extensions_mut().insert(*peer);
         }
-        _ => Err(format!("object: {value:?} is not KIND/NAMESPACE/NAME")),
+        Self { api, request: Arc::new(head) }
     }
-}
 
-fn any(part: &str) -> Option<String> {
-    (part != "*").then(|| part.to_owned())
-}
-
-/// A point in time: RFC 3339, or how long ago.
-fn point(parameter: &str, text: &str, now: Time) -> Result<Time, String> {
-    if let Ok(ago) = duration::parse(text) {
-        return Ok(now.before(ago));
+    /// Who it is now.
+    async fn caller(&self) -> Result<Caller, Problem> {
+        Ok(self.api.access.caller(&self.request).await?)
     }
-    text.parse::<jiff::Timestamp>()
-        .map(|at| Time(at.as_microsecond()))
-        .map_err(|_| format!("{parameter}: {text:?} is neither an RFC 3339 time nor a duration such as 1h30m"))
 }

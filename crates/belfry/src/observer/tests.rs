@@ -166,7 +166,8 @@ async fn what_is_known_already_leaves_no_trace() {
         tokio::spawn(again.clone().run(Arc::new(Configuration::new(Default::default())), store.clone(), known.clone()));
     again.synced(&index);
     again.configured(&index);
-    let readings = || crate::metrics::Readings { stats: store.stats(), refused_objects: 0, backlogs: Vec::new() };
+    let readings =
+        || crate::metrics::Readings { waits: 0, stats: store.stats(), refused_objects: 0, backlogs: Vec::new() };
     testkit::until("it to be handed over", Duration::from_secs(20), async || {
         let text = known.render(&readings());
         anyhow::ensure!(

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 
 use belfry_cluster::ReceiverReport;
 
-pub use self::answer::Port;
+pub use self::{answer::Port, view::View};
 pub(crate) use self::{keys::KeyRings, limiter::Limiter};
 
 use self::{doors::Doors, ledger::Ledger};

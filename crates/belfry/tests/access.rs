@@ -287,3 +287,66 @@ async fn guessing_is_slowed_down_and_good_credentials_are_not() {
     .await
     .unwrap();
 }
+
+/// `cluster:Kind/namespace/name` of a list's items, without repeats.
+async fn listed(belfry: &Belfry, path: &str, token: &str) -> Vec<String> {
+    let request = client().get(format!("{}{path}", belfry.api)).bearer_auth(token);
+    let list: Value = request.send().await.unwrap().json().await.unwrap();
+    let items = list["items"].as_array().or(list.as_array()).unwrap_or_else(|| panic!("{path}: {list}"));
+    let text = |item: &Value, field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    let mut listed: Vec<_> =
+        items.iter().map(|item| format!("{}:{}", text(item, "cluster"), text(item, "object"))).collect();
+    listed.sort();
+    listed.dedup();
+    listed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_sees_its_namespaces_in_its_clusters() {
+    let belfry = strict(&[]).await;
+    let tokens = "
+- {name: apps, tokenFile: secrets/apps, namespaces: [apps], clusters: [local, eu]}
+- {name: eu-only, tokenFile: secrets/eu-only, namespaces: ['*'], clusters: [eu]}
+clusters:";
+    for (name, token) in [("apps", "token-for-apps-only"), ("eu-only", "token-for-eu-alone")] {
+        fs::write(belfry.folder.path().join("secrets").join(name), token).unwrap();
+    }
+    fs::write(belfry.folder.path().join("access.yaml"), ACCESS.replace("\nclusters:", tokens)).unwrap();
+    for (sender, cluster) in [(EU, "eu"), (HERE, "")] {
+        for namespace in ["apps", "infra"] {
+            let mut event = event("shop", "info", &format!("{cluster}{namespace}"));
+            event["involvedObject"]["namespace"] = json!(namespace);
+            assert_eq!(status(post(&belfry, &event.to_string()).bearer_auth(sender)).await, 202);
+        }
+        let unnamed = json!({"reason": "BuildFailed", "message": cluster, "metadata": {"revision": "a"}});
+        assert_eq!(status(post(&belfry, &unnamed.to_string()).bearer_auth(sender)).await, 202);
+    }
+    let apps = [":Kustomization/apps/shop", "eu:Kustomization/apps/shop"];
+    let eu = ["eu://", "eu:Kustomization/apps/shop", "eu:Kustomization/infra/shop"];
+    let all = [&apps[..1], &[":Kustomization/infra/shop", "://"], &eu].concat();
+    until("the new tokens to count", PATIENCE, async || {
+        let request = client().get(format!("{}/api/v1/rollouts", belfry.api)).bearer_auth("token-for-eu-alone");
+        ensure!(status(request).await == 200);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for (token, expected) in [("token-for-apps-only", &apps[..]), ("token-for-eu-alone", &eu), (READER, &all)] {
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        for path in ["/api/v1/rollouts", "/api/v1/events", "/api/v1/objects"] {
+            assert_eq!(listed(&belfry, path, token).await, expected, "{path} with {token}");
+        }
+    }
+    let ask = |path: &str| client().get(format!("{}{path}", belfry.api)).bearer_auth("token-for-apps-only");
+    for (path, expected) in [
+        ("/api/v1/explain?object=Kustomization/apps/shop", 200),
+        ("/api/v1/explain?object=Kustomization/apps/shop&cluster=eu", 200),
+        ("/api/v1/explain?object=Kustomization/infra/shop", 404),
+        ("/api/v1/explain?object=Kustomization/infra/nothing-there", 404),
+        ("/api/v1/wait?revision=a&timeout=0s&object=Kustomization/apps/shop", 200),
+        ("/api/v1/wait?revision=a&timeout=0s&object=Kustomization/infra/shop", 403),
+    ] {
+        assert_eq!(status(ask(path)).await, expected, "{path}");
+    }
+}

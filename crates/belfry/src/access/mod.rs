@@ -7,6 +7,7 @@
 mod file;
 mod grant;
 mod person;
+pub mod rights;
 mod rules;
 mod sender;
 mod signature;

@@ -54,7 +54,7 @@ fn test() -> anyhow::Result<()> {
 }
 
 /// Suites that run against a real API server or Alertmanager, by package and test target.
-const PARTNERS: [(&str, &str); 3] = [("belfry-cluster", "*"), ("belfry", "cluster"), ("belfry", "alertmanager")];
+const PARTNERS: [(&str, &str); 3] = [("belfry-cluster", "*"), ("belfry", "*cluster"), ("belfry", "alertmanager")];
 
 fn partners() -> anyhow::Result<()> {
     let folder = assets::run()?;

@@ -23,6 +23,7 @@ mod objects;
 mod outage;
 mod receivers;
 mod recorder;
+mod reviews;
 mod secrets;
 mod seen;
 mod status;
@@ -41,6 +42,7 @@ pub use crate::{
     lease::{Candidacy, Terms},
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
+    reviews::{AUDIENCE, Access, User},
     trigger::TriggerError,
 };
 
@@ -61,6 +63,7 @@ struct Inner {
     leases: Client,
     reach: Arc<outage::Reach>,
     secrets: secrets::Secrets,
+    reviews: reviews::Reviews,
     announcer: announce::Announcer,
     served: trigger::Served,
 }
@@ -79,8 +82,10 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 impl Cluster {
     fn new(client: Client, leases: Client, namespace: Option<String>, reach: Arc<outage::Reach>) -> Self {
         let secrets = secrets::Secrets::new(client.clone());
+        let reviews = reviews::Reviews::new(client.clone());
         let announcer = announce::Announcer::start(client.clone());
-        let inner = Arc::new(Inner { client, leases, reach, secrets, announcer, served: trigger::Served::default() });
+        let served = trigger::Served::default();
+        let inner = Arc::new(Inner { client, leases, reach, secrets, reviews, announcer, served });
         Self { inner, watched: Watched { namespace, rediscover: REDISCOVER } }
     }
 

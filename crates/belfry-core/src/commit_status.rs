@@ -262,6 +262,7 @@ mod tests {
                 oci_digest: None,
                 tests_decide: None,
                 deleting: false,
+                status: None,
             };
             state = step(&state, &Input::Reported(report)).state;
         }

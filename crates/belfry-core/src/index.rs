@@ -1,12 +1,14 @@
 //! The object index: the one trimmed picture of Flux objects. Watches, or manifests in a folder, feed it.
 
 mod source;
+mod status;
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 pub use source::Source;
+pub use status::{Agreement, Decided};
 
 use crate::ObjectKey;
 
@@ -224,6 +226,11 @@ impl ObjectIndex {
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
+    }
+
+    /// All objects, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &IndexedObject> {
+        self.objects.values().flat_map(HashMap::values)
     }
 
     /// The objects of a kind, in no order.

@@ -18,7 +18,8 @@ use crate::{
     RedeliverError, StoreError,
     hooks::{Hook, HookRow, HookVerdict},
     queries::{
-        AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow,
+        self, AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, Page,
+        RolloutQuery, RolloutRow,
     },
     types::{Claims, DestId, LaneId, Redelivered, Room, Settlement},
 };
@@ -274,6 +275,8 @@ pub(crate) trait Reader: Send + Sync {
     fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>>;
     fn rollout(&self, id: Seq) -> Result<Option<RolloutRow>>;
     fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>>;
+    /// In byte order of name, namespace, kind, group, cluster.
+    fn find_objects(&self, query: &ObjectQuery) -> Result<Vec<queries::ObjectRow>>;
     fn hooks(&self, receiver: Option<&ConfigKey>, limit: u32) -> Result<Vec<HookRow>>;
     /// Waiting deliveries, oldest first, whose lane is not in flight; and whether there are any at all in flight.
     fn victims(&self, scope: &Scope, limit: u64) -> Result<(Vec<i64>, bool)>;

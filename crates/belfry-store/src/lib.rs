@@ -24,8 +24,8 @@ pub use error::{OpenError, RedeliverError, Refused, StoreError};
 pub use hooks::{Hook, HookRow, HookVerdict, Hooked, TriggerRef};
 pub use prune::Pruned;
 pub use queries::{
-    AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page,
-    RolloutQuery, RolloutRow,
+    AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter,
+    ObjectQuery, ObjectRow, Page, RolloutQuery, RolloutRow,
 };
 pub use stats::{COMMIT_BUCKETS, CommitTimes, Pending, Stats};
 pub use store::Store;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
-    plan::{Change, Origin},
+    plan::{Change, ObjectState, Origin},
     rollout::{Hints, Phase, Successor},
 };
 use bytes::Bytes;
@@ -151,7 +151,7 @@ pub struct DeliveryQuery {
     pub limit: u32,
 }
 
-/// Selects events, newest first; what isn't given doesn't matter.
+/// Selects events, newest first unless they are asked for in the order of their arrival; what isn't given doesn't matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// About these objects.
@@ -170,6 +170,9 @@ pub struct EventQuery {
     pub until: Option<Time>,
     /// Goes on after this cursor, which the page before gave.
     pub cursor: Option<i64>,
+    /// Those that arrived after this one, oldest first: how a tail of the log reads on. The page's cursor is the next
+    /// value for this, if there is more.
+    pub after: Option<Seq>,
     /// How many; bounded by [`belfry_core::limits::PAGE`], which zero stands for too. A page ends early when the bodies
     /// on it grow large.
     pub limit: u32,
@@ -227,10 +230,30 @@ pub struct RolloutRow {
     pub last_event: Seq,
 }
 
+/// Selects objects that something was heard of, in the order of their name, namespace, kind, group and cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectQuery {
+    /// Which.
+    pub object: ObjectFilter,
+    /// Those after this one.
+    pub after: Option<ObjectKey>,
+    /// How many; bounded by [`belfry_core::limits::PAGE`], which zero stands for too.
+    pub limit: u32,
+}
+
+/// An object that something was heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRow {
+    /// Which.
+    pub key: ObjectKey,
+    /// What is known of it.
+    pub state: ObjectState,
+}
+
 /// Part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The rows, newest first.
+    /// The rows, newest first if nothing else was asked for.
     pub items: Vec<T>,
     /// The cursor of the next page, if there is more.
     pub next: Option<i64>,

@@ -22,7 +22,10 @@ use crate::{
     clean::{clean, clean_settlement, clean_sighting},
     engine::{self, Reader, Writer},
     fold::Memory,
-    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow},
+    queries::{
+        AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, ObjectRow, Page, RolloutQuery,
+        RolloutRow,
+    },
     queue::{Answer, Job, Mode, Queue, Task, Watched},
     sqlite,
     stats::{Shared, Stats},
@@ -227,7 +230,7 @@ impl Store {
         self.read(move |reader| reader.attempts(delivery)).await
     }
 
-    /// Events, newest first.
+    /// Events, newest first, or oldest first after one of them.
     pub async fn events(&self, query: EventQuery) -> Result<Page<EventRow>, StoreError> {
         self.read(move |reader| reader.events(&query)).await
     }
@@ -251,6 +254,11 @@ impl Store {
     pub async fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>, StoreError> {
         let object = object.clone();
         self.read(move |reader| reader.object_state(&object)).await
+    }
+
+    /// The objects that something was heard of, in the order of their names.
+    pub async fn objects(&self, query: ObjectQuery) -> Result<Vec<ObjectRow>, StoreError> {
+        self.read(move |reader| reader.find_objects(&query)).await
     }
 
     /// Makes a delivery that is settled once more: as a new one at the end of its lane.

@@ -27,6 +27,11 @@ pub trait Environment: Send + Sync {
     /// Says something about a configuration object. Never waits.
     fn announce(&self, announcement: Announcement);
 
+    /// Whether what watches see is of now.
+    fn is_current(&self) -> bool {
+        true
+    }
+
     /// Asks for the reconciliation of an object; the same `asked` once more changes nothing. `None` where there is no
     /// cluster to ask: the request waits.
     async fn reconcile(&self, object: &ObjectKey, asked: Time) -> Option<Outcome>;
@@ -84,6 +89,10 @@ impl Environment for Standalone {
 /// A Kubernetes cluster.
 #[async_trait]
 impl Environment for belfry_cluster::Cluster {
+    fn is_current(&self) -> bool {
+        self.reachable()
+    }
+
     async fn secret(&self, namespace: &str, name: &str, fresh: bool) -> Result<Option<Arc<SecretData>>, String> {
         Self::secret(self, namespace, name, fresh).await.map_err(|error| error.explain())
     }

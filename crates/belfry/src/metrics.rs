@@ -130,6 +130,7 @@ struct Gauges {
     temporary: Gauge,
     refused_objects: Gauge,
     crd_differences: Gauge,
+    waits: Gauge,
 }
 
 /// The state of one Provider's backlog.
@@ -148,6 +149,8 @@ pub struct Backlog {
 
 /// What is read off the store and the configuration when Prometheus asks.
 pub struct Readings {
+    /// Waits for verdicts.
+    pub waits: usize,
     /// What the store tells of itself.
     pub stats: Stats,
     /// Configuration objects that are not in force as written.
@@ -204,6 +207,7 @@ impl Metrics {
         );
         registry.register("belfry_provider_down", "1 while nothing but probes goes to it", gauges.down.clone());
         registry.register("belfry_store_queue", "Events that wait for the store's writer", gauges.queue.clone());
+        registry.register("belfry_waits", "Waits for verdicts", gauges.waits.clone());
         registry.register("belfry_store_bytes", "Size of the store", gauges.bytes.clone());
         registry.register("belfry_store_writable", "1 when the last commit succeeded", gauges.writable.clone());
         registry.register(
@@ -293,6 +297,7 @@ impl Metrics {
         gauges.bytes.set(clamp(readings.stats.db_bytes));
         gauges.writable.set(i64::from(readings.stats.healthy));
         gauges.refused_objects.set(clamp(readings.refused_objects as u64));
+        gauges.waits.set(clamp(readings.waits as u64));
         gauges.pending.clear();
         gauges.oldest.clear();
         gauges.down.clear();

@@ -2,7 +2,7 @@
 //! events get lost. Of each object only the latest waits, and what was handed over once isn't again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,24 +11,18 @@ use std::{
 use belfry_cluster::ObjectChange;
 use belfry_core::{
     ObjectKey,
-    index::{IndexedObject, ObjectIndex},
+    index::{Condition, Decided, IndexedObject, ObjectIndex},
     revision::Revision,
     rollout::{Found, Sighting},
 };
 use belfry_store::{Refused, Store};
 use futures::{StreamExt as _, stream};
-use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{configuration::Configuration, metrics::Metrics};
 
 /// The kinds that go to revisions, and say in their status to which.
-const KINDS: [(&str, &str); 2] = [KUSTOMIZATION, HELM_RELEASE];
-const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io", "Kustomization");
-const HELM_RELEASE: (&str, &str) = ("helm.toolkit.fluxcd.io", "HelmRelease");
-/// Reasons of a Ready condition that is False, and of a controller that waits or has called an attempt off.
-const UNDECIDED: [&str; 5] =
-    ["DependencyNotReady", "HealthCheckCanceled", "Progressing", "ProgressingWithRetry", "SourceNotReady"];
+const KINDS: [&str; 2] = ["Kustomization", "HelmRelease"];
 /// Sightings that are in the store's hands at a time.
 const AT_ONCE: usize = 32;
 /// How long a sighting waits for the event that tells the same: controllers post it before or right after they write the
@@ -56,6 +50,8 @@ struct Seen {
     told: HashMap<ObjectKey, u64>,
     /// Since when, and what.
     waiting: HashMap<ObjectKey, (Instant, Sighting)>,
+    /// What is seen next of these doesn't wait: an event has told already, and is to be confirmed.
+    hurried: HashSet<ObjectKey>,
 }
 
 impl Observer {
@@ -79,8 +75,8 @@ impl Observer {
         let mut seen = self.lock();
         let before = std::mem::replace(gate(&mut seen), true);
         if !before && seen.is_open() {
-            for object in KINDS.iter().flat_map(|(_, kind)| index.of_kind(kind)) {
-                self.look(&mut seen, object);
+            for object in KINDS.iter().flat_map(|kind| index.of_kind(kind)) {
+                self.look(&mut seen, index, object);
             }
             self.news.notify_one();
         }
@@ -93,7 +89,7 @@ impl Observer {
             return;
         }
         match change {
-            ObjectChange::Apply(object) => self.look(&mut seen, object),
+            ObjectChange::Apply(object) => self.look(&mut seen, index, object),
             ObjectChange::Remove { kind, namespace, name } => {
                 if let Some(object) = index.get(kind, namespace, name) {
                     self.gone(&mut seen, object);
@@ -101,10 +97,10 @@ impl Observer {
             }
             ObjectChange::Replace(kind, objects) => {
                 let named = |object: &IndexedObject| (object.namespace.clone(), object.name.clone());
-                let left: std::collections::HashSet<_> = objects.iter().map(named).collect();
+                let left: HashSet<_> = objects.iter().map(named).collect();
                 let gone = index.of_kind(kind).filter(|object| !left.contains(&named(object)));
                 gone.for_each(|object| self.gone(&mut seen, object));
-                objects.iter().for_each(|object| self.look(&mut seen, object));
+                objects.iter().for_each(|object| self.look(&mut seen, index, object));
             }
             ObjectChange::Synced => {}
         }
@@ -113,18 +109,31 @@ impl Observer {
         }
     }
 
-    fn look(&self, seen: &mut Seen, object: &IndexedObject) {
-        let Some(sighting) = sighting(object, &self.cluster) else { return };
+    /// An event came that the status of its object, which is watched, doesn't confirm yet.
+    pub fn hurry(&self, object: ObjectKey) {
+        let mut seen = self.lock();
+        if let Some((since, _)) = seen.waiting.get_mut(&object) {
+            *since = now_or_before(self.grace);
+            self.news.notify_one();
+        } else {
+            seen.hurried.insert(object);
+        }
+    }
+
+    fn look(&self, seen: &mut Seen, index: &ObjectIndex, object: &IndexedObject) {
+        let Some(sighting) = sighting(object, index.source_of(object), &self.cluster) else { return };
         let print = fingerprint(&sighting);
         if seen.told.insert(sighting.object.clone(), print) != Some(print) {
-            seen.wait(sighting, Instant::now());
+            let hurried = seen.hurried.remove(&sighting.object);
+            seen.wait(sighting, if hurried { now_or_before(self.grace) } else { Instant::now() });
         }
     }
 
     fn gone(&self, seen: &mut Seen, object: &IndexedObject) {
-        if is_watched(object) {
+        if object.tells_revisions() {
             let sighting = nothing_yet(object, &self.cluster, Found::Gone);
             seen.told.remove(&sighting.object);
+            seen.hurried.remove(&sighting.object);
             seen.wait(sighting, Instant::now());
         }
     }
@@ -185,7 +194,7 @@ impl Seen {
 
     /// Waits in the place of what waited of its object, and no longer than that would have.
     fn wait(&mut self, sighting: Sighting, now: Instant) {
-        let since = self.waiting.get(&sighting.object).map_or(now, |(since, _)| *since);
+        let since = self.waiting.get(&sighting.object).map_or(now, |(since, _)| (*since).min(now));
         self.waiting.insert(sighting.object.clone(), (since, sighting));
     }
 
@@ -202,40 +211,24 @@ fn now_or_before(time: Duration) -> Instant {
     now.checked_sub(time).unwrap_or(now)
 }
 
-fn is_watched(object: &IndexedObject) -> bool {
-    KINDS.contains(&(object.group.as_str(), object.kind.as_str()))
-}
-
 /// What an object's status says of its rollout; `None` while it decides nothing.
-fn sighting(object: &IndexedObject, cluster: &str) -> Option<Sighting> {
-    if !is_watched(object) {
-        return None;
-    }
-    if object.deleting {
+fn sighting(object: &IndexedObject, source: Option<&IndexedObject>, cluster: &str) -> Option<Sighting> {
+    if object.deleting && object.tells_revisions() {
         return Some(nothing_yet(object, cluster, Found::Gone));
     }
-    let ready = object.ready.as_ref().filter(|ready| ready.observed_generation == object.generation)?;
-    // helm-controller names no revision but the attempted one, which is the installed one once it is ready.
-    let helm = (object.group.as_str(), object.kind.as_str()) == HELM_RELEASE;
-    let attempted = &object.attempted_revision;
-    let (found, revision, origin) = match ready.status.as_str() {
-        "True" if helm => (Found::Ready, attempted.as_ref(), None),
-        "True" => (Found::Ready, object.applied_revision.as_ref(), object.applied_origin_revision.clone()),
-        "False" if !UNDECIDED.contains(&ready.reason.as_str()) => {
-            let (reason, message) = (ready.reason.clone(), ready.message.clone());
-            (Found::Failed { reason, message }, attempted.as_ref(), None)
-        }
-        _ => return None,
+    let Decided { revision, origin, failure } = object.decided(source)?;
+    let found = match failure {
+        None => Found::Ready,
+        Some(Condition { reason, message, .. }) => Found::Failed { reason: reason.clone(), message: message.clone() },
     };
-    let revision = revision.filter(|revision| !revision.is_empty())?;
     // Without its time nobody knows whether it is older than what was reported.
-    let changed: Timestamp = ready.last_transition_time.parse().ok()?;
-    let named = [origin.as_deref(), Some(revision.as_str())];
-    let commit = named.into_iter().flatten().find_map(|text| Revision::parse(text).whole_hash()).map(str::to_owned);
+    let changed = object.ready.as_ref()?.changed()?;
+    let named = [origin, Some(revision)].into_iter().flatten();
+    let commit = named.into_iter().find_map(|text| Revision::parse(text).whole_hash()).map(str::to_owned);
     Some(Sighting {
-        timestamp: Some(changed.as_second()),
-        revision: Some(revision.clone()),
-        origin_revision: origin,
+        timestamp: Some(changed.0.div_euclid(1_000_000)),
+        revision: Some(revision.to_owned()),
+        origin_revision: origin.map(str::to_owned),
         commit,
         ..nothing_yet(object, cluster, found)
     })

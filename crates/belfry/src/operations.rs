@@ -11,6 +11,7 @@ use crate::{
     dispatcher::{Shared, now},
     metrics::{Backlog, Metrics, Readings},
     server::{WholeRequest, empty},
+    waits::Waits,
 };
 
 /// What the metrics and health ports tell about.
@@ -23,6 +24,8 @@ pub struct Operations {
     pub configuration: Arc<Configuration>,
     /// The destinations and their circuits.
     pub dispatch: Arc<Shared>,
+    /// Who waits for verdicts.
+    pub waits: Arc<Waits>,
 }
 
 impl Operations {
@@ -69,6 +72,6 @@ impl Operations {
                 }
             })
             .collect();
-        Readings { stats, refused_objects: self.configuration.refused(), backlogs }
+        Readings { waits: self.waits.count(), stats, refused_objects: self.configuration.refused(), backlogs }
     }
 }

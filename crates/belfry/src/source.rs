@@ -19,6 +19,7 @@ use crate::{
     observer::Observer,
     server::stopped,
     status_board::StatusBoard,
+    waits::Waits,
 };
 
 /// How often directories are looked at for changes. Polling, since a ConfigMap mount changes by swapping links.
@@ -100,6 +101,8 @@ impl Directories {
 pub struct Listeners {
     /// Of Flux objects.
     pub observer: Arc<Observer>,
+    /// Of Flux objects, too: what waits for them.
+    pub waits: Arc<Waits>,
     /// Of CommitStatuses.
     pub board: Arc<StatusBoard>,
 }
@@ -112,7 +115,7 @@ pub async fn follow(
     listeners: Listeners,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Listeners { observer, board } = listeners;
+    let Listeners { observer, waits, board } = listeners;
     // Until the API server answers, what it said last counts.
     match store.saved_config().await {
         Ok(saved) if !saved.is_empty() => {
@@ -134,6 +137,7 @@ pub async fn follow(
         }
         change => index.update_index(|index| {
             sees.see(index, &change);
+            waits.see(&change);
             apply_change(index, change);
         }),
     });

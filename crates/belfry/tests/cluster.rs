@@ -10,59 +10,12 @@ use std::{
     time::Duration,
 };
 
-use common::{PATIENCE, client, event, program};
+use common::{
+    PATIENCE, client, event,
+    in_cluster::{KUSTOMIZATIONS, ROOT, Server, installed, kustomization, say},
+};
 use serde_json::{Value, json};
-use testkit::{Answer, Cluster, Process, Sink, port, until};
-
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-
-struct Server {
-    process: Process,
-    events: String,
-    metrics: String,
-    health: String,
-    _data: tempfile::TempDir,
-}
-
-impl Server {
-    async fn start(kubeconfig: &Path) -> Self {
-        let address = || format!("127.0.0.1:{}", port::free().unwrap());
-        let [events, receivers, api, metrics, health] = std::array::from_fn(|_| address());
-        let data = tempfile::tempdir().unwrap();
-        let process = program()
-            .args(["serve", "--log-encoding", "console", "--log-level", "debug"])
-            .args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--data", data.path().to_str().unwrap()])
-            .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
-            .args(["--receiverAddr", &receivers])
-            .args(["--enable-leader-election", "--concurrent=10"])
-            .env("RUNTIME_NAMESPACE", "flux-system")
-            .spawn()
-            .unwrap();
-        Self {
-            process,
-            events: format!("http://{events}/"),
-            metrics: format!("http://{metrics}/metrics"),
-            health: format!("http://{health}/readyz"),
-            _data: data,
-        }
-    }
-
-    async fn ready(&mut self) {
-        self.process.wait_for_http(&self.health, PATIENCE).await.unwrap();
-    }
-
-    async fn post(&self, event: &Value) -> u16 {
-        client().post(&self.events).json(event).send().await.unwrap().status().as_u16()
-    }
-}
-
-async fn installed() -> Option<Cluster> {
-    let cluster = Cluster::start_or_skip().await?;
-    cluster.apply_yaml("{apiVersion: v1, kind: Namespace, metadata: {name: flux-system}}").await.unwrap();
-    cluster.apply_path(Path::new(ROOT).join("config/crd")).await.unwrap();
-    cluster.apply_path(Path::new(ROOT).join("deploy/rbac.yaml")).await.unwrap();
-    Some(cluster)
-}
+use testkit::{Answer, Cluster, Sink, until};
 
 fn manifests(address: &str, token: &str) -> String {
     format!(
@@ -255,38 +208,7 @@ spec:
     )
 }
 
-const KUSTOMIZATIONS: &str = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations";
 const COMMIT_STATUS: &str = "/apis/notification.toolkit.fluxcd.io/v1beta1/namespaces/flux-system/commitstatuses/git";
-
-async fn kustomization(cluster: &Cluster, name: &str) {
-    let object = json!({
-        "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
-        "metadata": {"name": name, "namespace": "flux-system"},
-        "spec": {"interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "x"}},
-    });
-    cluster.apply_yaml(&object.to_string()).await.unwrap();
-}
-
-/// Writes a Kustomization's status as its controller does, for its first generation.
-async fn say(cluster: &Cluster, name: &str, ready: bool, reason: &str, commit: &str) {
-    let now = jiff::Timestamp::now();
-    let revision = format!("main@sha1:{commit}");
-    let mut status = json!({
-        "observedGeneration": 1,
-        "lastAttemptedRevision": revision,
-        "conditions": [{
-            "type": "Ready", "status": if ready { "True" } else { "False" }, "reason": reason, "message": "as seen",
-            "observedGeneration": 1, "lastTransitionTime": format!("{now:.0}"),
-        }],
-    });
-    if ready {
-        status["lastAppliedRevision"] = json!(revision);
-    }
-    let patch = http::Request::patch(format!("{KUSTOMIZATIONS}/{name}/status"))
-        .header("content-type", "application/merge-patch+json")
-        .body(json!({"status": status}).to_string().into_bytes());
-    cluster.admin().request::<Value>(patch.unwrap()).await.unwrap();
-}
 
 /// Waits until the git host was told this about a commit, last.
 async fn told(sink: &Sink, name: &str, commit: &str, state: &str) -> Value {

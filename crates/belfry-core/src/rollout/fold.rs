@@ -120,7 +120,7 @@ impl<'a> Fold<'a> {
                 self.about = Some(self.state.rollouts[i].id);
                 self.tell_late(i, meaning.signal);
             }
-            Place::After(_) | Place::Nowhere => self.open(attempt, meaning.signal),
+            Place::After(_) | Place::Nowhere => self.open(attempt, meaning.now()),
         }
         self.supersede_orphan(None);
     }
@@ -155,6 +155,7 @@ impl<'a> Fold<'a> {
             // It went on while the next one began: a slow health check.
             (Phase::Superseded, Signal::Success | Signal::Failure) => true,
             // Its periodic success supersedes nothing, unless it comes again and nothing is heard of the newer one.
+            (Phase::Succeeded, Signal::Success) if meaning.periodic && !meaning.confirmed => true,
             (Phase::Succeeded, Signal::Success) if meaning.periodic => {
                 let waits = self.state.current().is_some_and(|current| current.state.is_open() && !current.rests);
                 match self.state.doubt {
@@ -178,7 +179,7 @@ impl<'a> Fold<'a> {
         let (phase, rests) = (rollout.state, rollout.rests);
         let another = meaning.begins && rests;
         let late = self.heard.at < rollout.heard;
-        match (phase, meaning.signal) {
+        match (phase, meaning.now()) {
             // A retry that was overtaken by what came after it: it is over by now.
             (Phase::Succeeded, Signal::Failure) | (Phase::Failed, Signal::Success) if late => {}
             (Phase::Pending | Phase::Progressing, Signal::Waits) => self.note_news(i),
@@ -300,8 +301,8 @@ impl<'a> Fold<'a> {
             finished: None,
             first_success: None,
             attempts: u32::from(!waits),
-            reason: cut(self.heard.reason, TEXT),
-            message: cut(self.heard.message, MESSAGE),
+            reason: cut(&self.heard.reason, TEXT),
+            message: cut(&self.heard.message, MESSAGE),
             last_event: self.heard.seq,
             superseded_by: None,
             heard: self.heard.at,
@@ -363,7 +364,7 @@ impl<'a> Fold<'a> {
 
     fn end_by_deletion(&mut self) {
         self.about = self.state.current().map(|current| current.id);
-        self.heard.reason = DELETED;
+        self.heard.reason = DELETED.into();
         self.supersede(None);
     }
 
@@ -385,7 +386,9 @@ impl<'a> Fold<'a> {
 
     pub fn supersede_orphan(&mut self, by: Option<Successor>) {
         let Some(rollout) = self.orphan.take() else { return };
-        self.heard.reason = if by.is_none() { DELETED } else { self.heard.reason };
+        if by.is_none() {
+            self.heard.reason = DELETED.into();
+        }
         let state = std::mem::take(&mut self.state);
         self.state.rollouts.push(rollout);
         self.supersede(by);
@@ -451,18 +454,24 @@ impl<'a> Fold<'a> {
         }
     }
 
+    /// From now on says what the rollout's last event said.
+    pub fn speak_as(&mut self, i: usize) {
+        let Rollout { reason, message, .. } = &*self.state.rollouts[i];
+        (self.heard.reason, self.heard.message) = (reason.clone().into(), message.clone().into());
+    }
+
     /// Takes over the words, if they are new.
     fn note_news(&mut self, i: usize) {
         let rollout = &self.state.rollouts[i];
-        if rollout.reason != cut(self.heard.reason, TEXT) || rollout.message != cut(self.heard.message, MESSAGE) {
+        if rollout.reason != cut(&self.heard.reason, TEXT) || rollout.message != cut(&self.heard.message, MESSAGE) {
             self.note(i);
         }
     }
 
     fn note(&mut self, i: usize) {
         let rollout = self.state.rollout_mut(i);
-        rollout.reason = cut(self.heard.reason, TEXT);
-        rollout.message = cut(self.heard.message, MESSAGE);
+        rollout.reason = cut(&self.heard.reason, TEXT);
+        rollout.message = cut(&self.heard.message, MESSAGE);
         rollout.heard = rollout.heard.max(self.heard.at);
         self.mark(i);
     }

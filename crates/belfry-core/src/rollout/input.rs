@@ -1,7 +1,9 @@
 //! What the state machine takes in: what a controller reported, or what a watch saw.
 
+use std::borrow::Cow;
+
 use super::{Rollout, TEXT, cut};
-use crate::{ObjectKey, Seq, Time, revision};
+use crate::{ObjectKey, Seq, Time, index::Agreement, revision};
 
 /// One thing learnt about an object.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,9 @@ pub struct Report<'a> {
     pub tests_decide: Option<bool>,
     /// The object is known to carry a deletion timestamp.
     pub deleting: bool,
+    /// What the object's own status says of the revision, where a watch sees it: then an end that it doesn't confirm is
+    /// none yet.
+    pub status: Option<Agreement>,
 }
 
 /// What a watch saw of an object's status, once the condition's `observedGeneration` is the object's generation.
@@ -86,14 +91,14 @@ pub enum Seen<'a> {
 }
 
 /// When and with which words something was learnt.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Heard<'a> {
     pub seq: Seq,
     /// By the clock of who said it, in whole seconds, but never later than its arrival: a clock that was ahead for a
     /// while must not make all that comes after it late.
     pub at: Time,
-    pub reason: &'a str,
-    pub message: &'a str,
+    pub reason: Cow<'a, str>,
+    pub message: Cow<'a, str>,
 }
 
 impl<'a> Heard<'a> {
@@ -101,7 +106,7 @@ impl<'a> Heard<'a> {
         const SECOND: i64 = 1_000_000;
         let arrived = seq.0.div_euclid(SECOND);
         let at = timestamp.map_or(arrived, |second| second.min(arrived));
-        Self { seq, at: Time(at.saturating_mul(SECOND)), reason, message }
+        Self { seq, at: Time(at.saturating_mul(SECOND)), reason: reason.into(), message: message.into() }
     }
 }
 

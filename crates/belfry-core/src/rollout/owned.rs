@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Observation, Report, Seen, has_rollouts};
-use crate::{ObjectKey, Seq, plan::Candidate};
+use crate::{ObjectKey, Seq, index::Agreement, plan::Candidate};
 
 /// What an event says of its object's rollouts, beside what the fold asks of every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Hints {
     pub tests_decide: Option<bool>,
     /// The object is known to carry a deletion timestamp.
     pub deleting: bool,
+    /// What the object's own status said of the event's revision, where a watch sees it.
+    pub status: Option<Agreement>,
 }
 
 impl Hints {
@@ -42,7 +44,13 @@ impl Hints {
             Some(false) => 1,
             Some(true) => 2,
         };
-        Some(tests | i64::from(self.deleting) << 2).filter(|code| *code != 0)
+        let status = match self.status {
+            None => 0,
+            Some(Agreement::Neither) => 1,
+            Some(Agreement::Ready) => 2,
+            Some(Agreement::Failed) => 3,
+        };
+        Some(tests | i64::from(self.deleting) << 2 | status << 3).filter(|code| *code != 0)
     }
 
     /// What the store spells so.
@@ -53,7 +61,13 @@ impl Hints {
             2 => Some(true),
             _ => None,
         };
-        Self { tests_decide, deleting: code & 4 != 0 }
+        let status = match code >> 3 & 3 {
+            1 => Some(Agreement::Neither),
+            2 => Some(Agreement::Ready),
+            3 => Some(Agreement::Failed),
+            _ => None,
+        };
+        Self { tests_decide, deleting: code & 4 != 0, status }
     }
 }
 
@@ -76,6 +90,7 @@ impl Details {
             oci_digest: self.oci_digest.as_deref(),
             tests_decide: self.hints.tests_decide,
             deleting: self.hints.deleting,
+            status: self.hints.status,
         }
     }
 }
@@ -174,8 +189,10 @@ mod tests {
     fn hints_read_back() {
         for tests_decide in [None, Some(false), Some(true)] {
             for deleting in [false, true] {
-                let hints = Hints { tests_decide, deleting };
-                assert_eq!(Hints::from_code(hints.code()), hints);
+                for status in [None, Some(Agreement::Neither), Some(Agreement::Ready), Some(Agreement::Failed)] {
+                    let hints = Hints { tests_decide, deleting, status };
+                    assert_eq!(Hints::from_code(hints.code()), hints);
+                }
             }
         }
         assert_eq!(Hints::default().code(), None);

@@ -1,6 +1,7 @@
 //! What a controller means by an event: the rules per kind and reason.
 
 use super::Report;
+use crate::index::Agreement;
 
 /// Groups whose objects go to no revision: they fetch, watch or build what others deploy.
 const WITHOUT_ROLLOUTS: [&str; 4] = [
@@ -62,32 +63,55 @@ pub(super) struct Meaning {
     pub begins: bool,
     /// It comes again and again while nothing changes.
     pub periodic: bool,
+    /// The object's own status agrees, or nobody watches it.
+    pub confirmed: bool,
+}
+
+impl Meaning {
+    /// What it says of the newest rollout: an end that the object's status doesn't confirm is none yet.
+    pub fn now(self) -> Signal {
+        match self.signal {
+            Signal::Success | Signal::Failure if !self.confirmed => Signal::Progress,
+            signal => signal,
+        }
+    }
 }
 
 impl Signal {
     fn begins(self) -> Option<Meaning> {
-        Some(Meaning { signal: self, begins: true, periodic: false })
+        Some(Meaning { signal: self, begins: true, periodic: false, confirmed: true })
     }
 
     fn follows(self) -> Option<Meaning> {
-        Some(Meaning { signal: self, begins: false, periodic: false })
+        Some(Meaning { signal: self, begins: false, periodic: false, confirmed: true })
     }
 
     fn recurs(self) -> Option<Meaning> {
-        Some(Meaning { signal: self, begins: true, periodic: true })
+        Some(Meaning { signal: self, begins: true, periodic: true, confirmed: true })
     }
 }
 
 /// What an event means; `None` when it says nothing of any rollout.
 pub(super) fn meaning(report: &Report<'_>) -> Option<Meaning> {
     let object = report.object;
-    match object.kind.as_str() {
+    let meaning = match object.kind.as_str() {
         _ if !has_rollouts(&object.group, &object.kind) => None,
+        // It has no status, so that none agrees is said of events that nobody vouches for.
+        "" if report.status == Some(Agreement::Neither) => None,
         _ if report.deleting => Signal::Deletion.follows(),
         "Kustomization" => kustomization(report),
         "HelmRelease" => helm_release(report),
         _ => other(report),
-    }
+    }?;
+    let confirmed = match report.status {
+        None => true,
+        Some(status) => match meaning.signal {
+            Signal::Success => status == Agreement::Ready,
+            Signal::Failure => status == Agreement::Failed,
+            _ => true,
+        },
+    };
+    Some(Meaning { confirmed, ..meaning })
 }
 
 /// Whether objects of this kind go to revisions.
@@ -158,6 +182,11 @@ fn other(report: &Report<'_>) -> Option<Meaning> {
         _ if report.updates_commit_status => Signal::Success.recurs(),
         _ => Signal::Progress.begins(),
     }
+}
+
+/// Whether success is reported with this reason.
+pub fn is_success(reason: &str) -> bool {
+    matches!(reason, "ReconciliationSucceeded" | "InstallSucceeded" | "UpgradeSucceeded" | "TestSucceeded")
 }
 
 fn is_error(report: &Report<'_>) -> bool {

@@ -5,7 +5,7 @@ use super::{
     fold::Fold,
     input::{Attempt, Heard},
     place::{self, Place},
-    signal::{Signal, has_rollouts},
+    signal::{Signal, has_rollouts, is_success},
 };
 
 /// The reason of a rollout that a watch found done.
@@ -58,6 +58,10 @@ fn status(fold: &mut Fold<'_>, attempt: Attempt, signal: Signal) {
             let open = current.state.is_open() && fold.at() >= current.started;
             match signal {
                 Signal::Success if open || (current.state == Phase::Failed && fold.at() >= current.heard) => {
+                    if is_success(&current.reason) {
+                        // The event came before the status that confirms it, and says more.
+                        fold.speak_as(i);
+                    }
                     fold.end(i, Phase::Succeeded);
                     fold.live_with(i);
                 }

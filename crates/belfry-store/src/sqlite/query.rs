@@ -24,6 +24,8 @@ use crate::{
 
 /// Bytes of bodies after which a page of events ends.
 const PAGE_BYTES: usize = 4 << 20;
+/// The same for those who read on in the order of arrival: each of them keeps a page until its reader has taken it.
+const TAIL_BYTES: usize = 256 << 10;
 
 const DELIVERY: &str = "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, COALESCE(e.severity, ''),
     COALESCE(e.reason, h.event, ''), COALESCE(r.revision, e.revision), d.attempts, l.due, d.answer, d.settled, d.kind,
@@ -61,14 +63,16 @@ impl Where {
     }
 
     pub fn objects(&mut self, column: &str, filter: &ObjectFilter) {
-        let named = [
-            ("name", filter.name.as_ref()),
-            ("namespace", filter.namespace.as_ref()),
-            ("kind", filter.kind.as_ref()),
-            ("cluster", filter.cluster.as_ref()),
-            ("api_group", filter.group.as_ref()),
-        ];
-        self.select(column, "object", &[], &named);
+        self.select(column, "object", &[], &object_fields(filter));
+    }
+
+    /// Of the table of objects itself.
+    pub fn object_fields(&mut self, filter: &ObjectFilter) {
+        for (field, value) in object_fields(filter) {
+            if let Some(value) = value {
+                self.push(format!("{field} = ?"), [value.clone().into()]);
+            }
+        }
     }
 
     /// `column IN (SELECT id FROM table WHERE …)`, if any of `named` is given.
@@ -91,6 +95,16 @@ impl Where {
     pub fn sql(&self) -> String {
         if self.terms.is_empty() { String::new() } else { format!(" WHERE {}", self.terms.join(" AND ")) }
     }
+}
+
+fn object_fields(filter: &ObjectFilter) -> [(&'static str, Option<&String>); 5] {
+    [
+        ("name", filter.name.as_ref()),
+        ("namespace", filter.namespace.as_ref()),
+        ("kind", filter.kind.as_ref()),
+        ("cluster", filter.cluster.as_ref()),
+        ("api_group", filter.group.as_ref()),
+    ]
 }
 
 pub(super) fn page_size(limit: u32) -> usize {
@@ -232,13 +246,20 @@ impl SqliteReader {
         if !query.observations {
             filter.push(format!("origin <> {}", origin_code(Origin::Observed)), []);
         }
+        let (order, most_bytes) = match query.after {
+            Some(after) => {
+                filter.push("seq > ?", [after.0.into()]);
+                ("ASC", TAIL_BYTES)
+            }
+            None => ("DESC", PAGE_BYTES),
+        };
         let limit = page_size(query.limit);
-        let sql = format!("{EVENT}{} ORDER BY seq DESC LIMIT {}", filter.sql(), limit + 1);
+        let sql = format!("{EVENT}{} ORDER BY seq {order} LIMIT {}", filter.sql(), limit + 1);
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query(params_from_iter(filter.values))?;
         let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
         while let Some(row) = rows.next()? {
-            more = items.len() == limit || bytes >= PAGE_BYTES;
+            more = items.len() == limit || bytes >= most_bytes;
             if more {
                 break;
             }

@@ -17,7 +17,10 @@ use crate::{
     cache::Cache,
     engine::{EngineError, Gone, PendingRow, Prunable, Reader, Remembered, RememberedHook, Result, Scope, Size},
     hooks::HookRow,
-    queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow},
+    queries::{
+        AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, ObjectRow, Page, RolloutQuery,
+        RolloutRow,
+    },
     types::{Claims, DestId, LaneId, Room},
 };
 
@@ -223,6 +226,10 @@ impl Reader for SqliteReader {
 
     fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>> {
         self.read(|connection| Self::find_object_state(connection, object))
+    }
+
+    fn find_objects(&self, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {
+        self.read(|connection| Self::list_objects(connection, query))
     }
 
     fn hooks(&self, receiver: Option<&ConfigKey>, limit: u32) -> Result<Vec<HookRow>> {

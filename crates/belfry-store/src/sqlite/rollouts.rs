@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::Result,
-    queries::{Page, RolloutQuery, RolloutRow},
+    queries::{ObjectQuery, ObjectRow, Page, RolloutQuery, RolloutRow},
     rev,
 };
 
@@ -182,5 +182,35 @@ impl SqliteReader {
         let key = params![object.name, object.namespace, object.kind, object.group, object.cluster];
         let known = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         Ok(known.map(|(id, state)| read_state(id, state)))
+    }
+
+    pub(super) fn list_objects(connection: &Connection, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {
+        let mut filter = Where::default();
+        filter.object_fields(&query.object);
+        if let Some(ObjectKey { cluster, group, kind, namespace, name }) = &query.after {
+            // The order of the table's own index.
+            let last = [name, namespace, kind, group, cluster].map(|text| text.clone().into());
+            filter.push("(name, namespace, kind, api_group, cluster) > (?, ?, ?, ?, ?)", last);
+        }
+        let sql = format!(
+            "SELECT id, state, cluster, api_group, kind, namespace, name FROM object{}
+             ORDER BY name, namespace, kind, api_group, cluster LIMIT {}",
+            filter.sql(),
+            page_size(query.limit)
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let rows = statement.query_map(params_from_iter(filter.values), |row| {
+            Ok(ObjectRow {
+                state: read_state(row.get(0)?, row.get(1)?),
+                key: ObjectKey {
+                    cluster: row.get(2)?,
+                    group: row.get(3)?,
+                    kind: row.get(4)?,
+                    namespace: row.get(5)?,
+                    name: row.get(6)?,
+                },
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

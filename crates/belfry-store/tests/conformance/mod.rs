@@ -273,7 +273,8 @@ macro_rules! suite {
             those_who_wait_are_told, those_who_wait_are_told_as_time_goes_by,
         ]);
         $crate::suite!(@ $fixture: records [
-            deliveries_tell_everything, filters, pages, attempts_are_kept, events_by_page, redelivery_is_a_new_delivery,
+            deliveries_tell_everything, filters, pages, attempts_are_kept, events_by_page,
+            events_in_the_order_of_their_arrival, objects_by_page, redelivery_is_a_new_delivery,
             redelivery_of_the_unsettled_is_refused, stats_count,
         ]);
         $crate::suite!(@ $fixture: upkeep [

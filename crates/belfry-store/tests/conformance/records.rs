@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use belfry_core::plan::Candidate;
+use belfry_core::{Seq, Time, plan::Candidate};
 use belfry_store::{
-    AttemptOutcome, DeliveryQuery, DeliveryState, EventQuery, Finish, ObjectFilter, RedeliverError, RowState,
+    AttemptOutcome, DeliveryQuery, DeliveryState, EventQuery, Finish, ObjectFilter, ObjectQuery, RedeliverError,
+    RowState,
 };
 
 use super::{Fixture, World, event};
@@ -161,7 +162,60 @@ pub async fn events_by_page<F: Fixture>() {
     let page = world.store.events(EventQuery::default()).await.unwrap();
     assert_eq!(page.items.len(), 2);
     assert!(page.next.is_some());
-    assert_eq!(world.store.event(belfry_core::Seq(1)).await.unwrap(), None);
+    assert_eq!(world.store.event(Seq(1)).await.unwrap(), None);
+}
+
+pub async fn events_in_the_order_of_their_arrival<F: Fixture>() {
+    let world = World::<F>::new();
+    let mut seqs = Vec::new();
+    for n in 0..7 {
+        seqs.push(world.stored(event(n, &format!("app-{}", n % 2), &[])).await);
+    }
+    let after = |after: Seq, limit| EventQuery { after: Some(after), limit, ..EventQuery::default() };
+    let (mut at, mut seen) = (Seq(0), Vec::new());
+    loop {
+        let page = world.store.events(after(at, 3)).await.unwrap();
+        seen.extend(page.items.iter().map(|row| row.seq));
+        let Some(next) = page.next else { break };
+        at = Seq(next);
+    }
+    assert_eq!(seen, seqs);
+    let object = ObjectFilter { name: Some("app-1".into()), ..ObjectFilter::default() };
+    let until = Some(Time(seqs[5].0));
+    let some = world.store.events(EventQuery { object, until, ..after(seqs[1], 0) }).await.unwrap();
+    assert_eq!(some.items.iter().map(|row| row.seq).collect::<Vec<_>>(), [seqs[3]]);
+    assert_eq!(some.next, None);
+    // Large bodies end a page early.
+    let last = *seqs.last().unwrap();
+    for n in 10..14 {
+        let body = vec![b'x'; 1 << 20].into();
+        world.stored(Candidate { body, ..event(n, "large", &[]) }).await;
+    }
+    let page = world.store.events(after(last, 0)).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (1, Some(page.items[0].seq.0)));
+}
+
+pub async fn objects_by_page<F: Fixture>() {
+    let world = World::<F>::new();
+    for (n, name) in (0..).zip(["b", "a", "c", "a-b", "A", "b"]) {
+        world.stored(Candidate { reason: "BuildFailed".into(), severity: "error".into(), ..event(n, name, &[]) }).await;
+    }
+    let (mut after, mut names) = (None, Vec::new());
+    loop {
+        let page = world.store.objects(ObjectQuery { after, limit: 2, ..ObjectQuery::default() }).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.clone());
+        names.extend(page.into_iter().map(|row| row.key.name));
+    }
+    assert_eq!(names, ["A", "a", "a-b", "b", "c"]);
+    let of = |object| ObjectQuery { object, ..ObjectQuery::default() };
+    let named = ObjectFilter { name: Some("b".into()), kind: Some("Kustomization".into()), ..ObjectFilter::default() };
+    let found = world.store.objects(of(named)).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(Some(&found[0].state), world.store.object_state(&found[0].key).await.unwrap().as_ref());
+    assert!(found[0].state.failed);
+    let elsewhere = ObjectFilter { cluster: Some("far".into()), ..ObjectFilter::default() };
+    assert!(world.store.objects(of(elsewhere)).await.unwrap().is_empty());
 }
 
 pub async fn redelivery_is_a_new_delivery<F: Fixture>() {

@@ -4,9 +4,13 @@ mod check;
 mod client;
 mod deliveries;
 mod demo;
+mod events;
+mod explain;
 mod flags;
+mod output;
 mod receivers;
 mod replay;
+mod rollouts;
 mod wait;
 
 use std::process::ExitCode;
@@ -31,6 +35,12 @@ enum Command {
     Check(check::Check),
     /// Print the custom resource definitions
     Crds,
+    /// List events, newest first, or follow them as they come
+    Events(Box<events::Events>),
+    /// List rollouts, newest first: which object went to which revision, and what came of it
+    Rollouts(rollouts::Rollouts),
+    /// Show which Alerts, CommitStatuses and Providers tell of an object, what keeps others from it, and what went out
+    Explain(explain::Explain),
     /// List deliveries, newest first
     Deliveries(deliveries::List),
     /// Deliver again what was delivered, superseded or given up
@@ -71,6 +81,9 @@ impl Cli {
             Command::Serve(flags) => flags.run().await.map(|()| 0),
             Command::Check(check) => check.run(),
             Command::Crds => check::print_crds().map(|()| 0),
+            Command::Events(events) => events.run().await.map(|()| 0),
+            Command::Rollouts(rollouts) => rollouts.run().await.map(|()| 0),
+            Command::Explain(explain) => explain.run().await.map(|()| 0),
             Command::Deliveries(list) => list.run().await.map(|()| 0),
             Command::Redeliver(redeliver) => redeliver.run().await,
             Command::Receivers(list) => list.run().await.map(|()| 0),

@@ -3,7 +3,7 @@
 mod answer;
 mod follow;
 mod screen;
-mod text;
+pub(super) mod text;
 mod view;
 
 use std::{

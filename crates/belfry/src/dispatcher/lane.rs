@@ -3,21 +3,32 @@
 use std::{sync::Arc, time::Duration};
 
 use belfry_core::{
-    Time,
+    ObjectKey, Time,
     announcement::Announcement,
     config::{AlertRule, ProviderRule},
     decide::{Decision, Head, decide, expired},
     event,
     notification::{Failure, Notification, Outcome},
     plan::{Change, Origin},
+    rollout::{self, Phase},
 };
-use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement, What};
+use belfry_store::{
+    AttemptOutcome, AttemptRecord, Claim, Finish, ObjectFilter, RolloutQuery, Row, RowResult, RowState, Settlement,
+    What,
+};
 
 use super::{Cause, Destination, Shared, status, trigger};
 use crate::metrics::DeliveryLabels;
 
 /// How long a delivery waits whose Alert or Provider is suspended or gone; a change of the configuration ends it sooner.
 const HELD: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether an object's status confirms what an event says.
+const CONFIRM_EVERY: Duration = Duration::from_millis(500);
+/// How long later events of the object wait behind it.
+const CONFIRM_SOON: Duration = Duration::from_secs(10);
+/// How long that may take: Helm's tests, which come before, have minutes.
+const CONFIRM: Duration = Duration::from_secs(900);
 
 /// What came of one delivery.
 pub(super) enum Step {
@@ -27,6 +38,8 @@ pub(super) enum Step {
     Again { result: RowResult, at: Time, step_aside: bool, memo: Option<Vec<u8>> },
     /// It was not tried: what it belongs to is suspended or gone. It steps aside if that is its Alert alone.
     Held { step_aside: bool },
+    /// It was not tried: whether what it tells is so is yet to be seen.
+    Unconfirmed,
 }
 
 /// What a delivery to a notifier tells.
@@ -66,6 +79,11 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
             Step::Held { step_aside } => {
                 dest.hold();
                 finish = wait(row, shared.now().after(HELD), step_aside);
+                break;
+            }
+            Step::Unconfirmed => {
+                let (now, late) = (shared.now(), shared.now().since(row.created) > CONFIRM_SOON);
+                finish = wait(row, now.after(CONFIRM_EVERY), late);
                 break;
             }
         }
@@ -109,6 +127,15 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
         return Step::Ended(result, None);
     }
 
+    if kind == "cdevents" && is_unconfirmed(shared, row, told).await {
+        if shared.now().since(row.created) < CONFIRM || !shared.environment.is_current() {
+            return Step::Unconfirmed;
+        }
+        let reason = "the object's own status never said what the event says".to_owned();
+        shared.announce_failure(cause, row, &reason);
+        let result = RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) };
+        return Step::Ended(result, None);
+    }
     let start = shared.now();
     let (outcome, learned) = attempt(shared, dest, alert, provider, row, told, memo).await;
     let now = shared.now();
@@ -136,6 +163,32 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
             shared.announce_failure(cause, row, &reason);
             Step::Ended(result(RowState::Dead(reason)), None)
         }
+    }
+}
+
+/// Whether it tells of a success of a watched object that its rollout doesn't have: a pipeline would go on although the
+/// object's status says otherwise, or nothing yet.
+async fn is_unconfirmed(shared: &Shared, row: &Row, told: Told<'_>) -> bool {
+    let Ok(event) = event::read(told.body) else { return false };
+    if event.severity != "info" || !rollout::is_success(&event.reason) {
+        return false;
+    }
+    let metadata = event::combine(&event, told.origin, &Default::default()).metadata;
+    let Some(revision) = metadata.get("revision") else { return false };
+    if shared.configuration.hints(&row.object, Some(revision)).status.is_none() {
+        return false;
+    }
+    let ObjectKey { cluster, group, kind, namespace, name } = (*row.object).clone();
+    let [cluster, group, kind, namespace, name] = [cluster, group, kind, namespace, name].map(Some);
+    let query = RolloutQuery {
+        object: ObjectFilter { cluster, group, kind, namespace, name },
+        revision: Some(revision.clone()),
+        limit: 1,
+        ..RolloutQuery::default()
+    };
+    match shared.store.rollouts(query).await {
+        Ok(page) => page.items.first().is_none_or(|rollout| rollout.state != Phase::Succeeded),
+        Err(_) => true,
     }
 }
 

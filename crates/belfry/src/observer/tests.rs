@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn object(kind: &str, generation: i64, status: Value) -> IndexedObject {
-    let group = if kind == "HelmRelease" { HELM_RELEASE.0 } else { KUSTOMIZATION.0 };
+    let group = if kind == "HelmRelease" { "helm.toolkit.fluxcd.io" } else { "kustomize.toolkit.fluxcd.io" };
     IndexedObject::trim(&json!({
         "apiVersion": format!("{group}/v1"), "kind": kind,
         "metadata": {"name": "app", "namespace": "apps", "uid": "u", "generation": generation},
@@ -60,25 +60,25 @@ fn what_a_status_says() {
         ("Bell", with(applied.clone(), ready("True", "ReconciliationSucceeded")), None),
     ];
     for (kind, status, expected) in table {
-        let seen = sighting(&object(kind, 2, status.clone()), "prod");
+        let seen = sighting(&object(kind, 2, status.clone()), None, "prod");
         let seen = seen.map(|seen| {
             assert_eq!((&*seen.object.cluster, &*seen.uid, seen.timestamp), ("prod", "u", Some(1_767_225_607)));
             (seen.found, seen.revision.unwrap())
         });
         assert_eq!(seen, expected.map(|(found, revision)| (found, revision.to_owned())), "{kind} {status}");
         // A condition of another generation says nothing of this one.
-        assert_eq!(sighting(&object(kind, 3, status), "prod"), None);
+        assert_eq!(sighting(&object(kind, 3, status), None, "prod"), None);
     }
     let mut undated = with(applied.clone(), ready("True", "x"));
     undated["conditions"][0]["lastTransitionTime"] = json!("yesterday");
-    assert_eq!(sighting(&object("Kustomization", 2, undated), ""), None);
+    assert_eq!(sighting(&object("Kustomization", 2, undated), None, ""), None);
     let mut going = object("Kustomization", 2, with(applied.clone(), ready("True", "x")));
     going.deleting = true;
-    assert_eq!(sighting(&going, "").unwrap().found, Found::Gone);
+    assert_eq!(sighting(&going, None, "").unwrap().found, Found::Gone);
 
     let mut oci = with(json!({"lastAppliedRevision": "latest@sha256:abc"}), ready("True", "x"));
     oci["lastAppliedOriginRevision"] = json!(ORIGIN);
-    let seen = sighting(&object("Kustomization", 2, oci), "").unwrap();
+    let seen = sighting(&object("Kustomization", 2, oci), None, "").unwrap();
     assert_eq!(seen.commit.as_deref(), Some("2222222222222222222222222222222222222222"));
     assert_eq!(seen.origin_revision.as_deref(), Some(ORIGIN));
 }
@@ -166,7 +166,8 @@ async fn what_is_known_already_leaves_no_trace() {
         tokio::spawn(again.clone().run(Arc::new(Configuration::new(Default::default())), store.clone(), known.clone()));
     again.synced(&index);
     again.configured(&index);
-    let readings = || crate::metrics::Readings { stats: store.stats(), refused_objects: 0, backlogs: Vec::new() };
+    let readings =
+        || crate::metrics::Readings { waits: 0, stats: store.stats(), refused_objects: 0, backlogs: Vec::new() };
     testkit::until("it to be handed over", Duration::from_secs(20), async || {
         let text = known.render(&readings());
         anyhow::ensure!(

@@ -1,6 +1,8 @@
 //! A real `belfry serve` on free ports, from manifests written here.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod in_cluster;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,

@@ -60,6 +60,7 @@ impl Said {
                 oci_digest: None,
                 tests_decide: self.tests_decide,
                 deleting: self.deleting,
+                status: None,
             }),
         };
         step(state, &input)

@@ -46,6 +46,7 @@ fn recorded_events_give_the_rollouts_that_a_person_would_expect() {
             oci_digest: value("oci-digest"),
             tests_decide: None,
             deleting: false,
+            status: None,
         };
         let name = key.to_string();
         let state = states.entry(name.clone()).or_default();

@@ -3,12 +3,12 @@
 //! `# title` begins one, `object Kind` says what it is about. Then, one a line, what is said of the object:
 //! `SECOND Reason [revision] [flag …] [: message] -> what happens`. A `!` before the reason makes it an error; the second
 //! is that of the timestamp, `-` for none. A single capital letter stands for a revision of a branch. Flags: `update`
-//! (`commit_status`), `deleting`, `tests=yes|no`, `uid=`, `token=`, `digest=`, `origin=`. The reasons `+Ready`,
-//! `+NotReady` and `+Gone` are what a watch saw. A rollout is named by its revision and the line that opened it. The lines
+//! (`commit_status`), `deleting`, `tests=yes|no`, `status=ready|failed|neither` (what a watch saw when the event came),
+//! `uid=`, `token=`, `digest=`, `origin=`. The reasons `+Ready`, `+NotReady` and `+Gone` are what a watch saw. A rollout is named by its revision and the line that opened it. The lines
 //! that begin with `=` are what is known at the end.
 
 use super::super::{Input, Observation, Phase, Report, Rollout, Seen, State, What, step};
-use crate::{ObjectKey, Seq, revision};
+use crate::{ObjectKey, Seq, index::Agreement, revision};
 
 /// Plays all scenarios of a text, and gives it back with what really happens.
 pub fn play(text: &str) -> String {
@@ -112,6 +112,7 @@ impl Scene {
                 oci_digest: flag("digest"),
                 tests_decide: flag("tests").map(|value| value == "yes"),
                 deleting: flags.contains(&"deleting"),
+                status: status(&flags),
             }),
         };
         let done = step(&self.state, &input);
@@ -127,6 +128,15 @@ impl Scene {
             None => "-".into(),
         }
     }
+}
+
+fn status(flags: &[&str]) -> Option<Agreement> {
+    flags.iter().find_map(|flag| match *flag {
+        "status=ready" => Some(Agreement::Ready),
+        "status=failed" => Some(Agreement::Failed),
+        "status=neither" => Some(Agreement::Neither),
+        _ => None,
+    })
 }
 
 /// What a person reads of a rollout.

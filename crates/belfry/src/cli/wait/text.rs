@@ -7,7 +7,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// A text on one line, without anything that a terminal or a pipeline would obey: control characters, those that turn the
 /// direction of writing, and `##[command]` or `##vso[command]`, which runners find anywhere in a line.
-pub(super) fn tame(text: &str) -> String {
+pub(in crate::cli) fn tame(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
         if !tamed.is_empty() {
@@ -30,9 +30,14 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// A JSON document in lines. What [`tame`] removes is written as escapes, which mean the same.
-pub(super) fn json(value: &Value) -> String {
+pub(in crate::cli) fn json(value: &Value) -> String {
+    escaped(&format!("{value:#}"))
+}
+
+/// JSON that is written already, likewise.
+pub(in crate::cli) fn escaped(json: &str) -> String {
     let mut tamed = String::new();
-    for c in format!("{value:#}").chars() {
+    for c in json.chars() {
         let risky = (c.is_control() && c != '\n') || is_invisible(c) || (c == '#' && tamed.ends_with('#'));
         let mut units = [0; 2];
         match risky {

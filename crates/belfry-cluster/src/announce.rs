@@ -24,7 +24,7 @@ use crate::{
     call,
     error::chain,
     outage::Outage,
-    recorder::{Entry, Recorder, Write},
+    recorder::{Entry, Note, Recorder, Write},
 };
 
 /// Announcements that wait to be written.
@@ -40,7 +40,7 @@ pub(crate) struct Announcer {
 }
 
 struct Queued {
-    announcement: Announcement,
+    note: Note,
     at: Timestamp,
     queued: Instant,
 }
@@ -57,7 +57,11 @@ impl Announcer {
     }
 
     pub(crate) fn announce(&self, announcement: Announcement) {
-        let queued = Queued { announcement, at: Timestamp::now(), queued: Instant::now() };
+        self.note(announcement.into());
+    }
+
+    pub(crate) fn note(&self, note: Note) {
+        let queued = Queued { note, at: Timestamp::now(), queued: Instant::now() };
         if let Err(TrySendError::Full(_)) = self.queue.try_send(queued) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
@@ -76,8 +80,8 @@ const WHAT: &str = "writing Kubernetes Events";
 impl Writer {
     async fn run(mut self, mut queue: Receiver<Queued>) {
         while let Some(queued) = queue.recv().await {
-            let Some(entry) = self.recorder.take_in(&queued.announcement, queued.at, Instant::now()) else {
-                tracing::debug!(object = %queued.announcement.object, "too many Kubernetes Events about one object");
+            let Some(entry) = self.recorder.take_in(&queued.note, queued.at, Instant::now()) else {
+                tracing::debug!(object = %queued.note.about, "too many Kubernetes Events about one object");
                 continue;
             };
             self.write(&entry, queued.queued).await;

@@ -68,7 +68,9 @@ pub(crate) async fn follow<T: Keep>(
                 follower.watch(client, watched, &resource, &mut tell).await;
             }
             Ok(None) => {
-                follower.outage.failed(format_args!("{}: its CRD is not installed", follower.what));
+                if !kind.optional {
+                    follower.outage.failed(format_args!("{}: its CRD is not installed", follower.what));
+                }
                 follower.denied += 1;
                 // Of what was there it takes two denials, some time apart, to believe that it is gone.
                 if !follower.listed || follower.denied > 1 {

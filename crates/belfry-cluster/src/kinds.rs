@@ -8,14 +8,16 @@ pub(crate) struct Kind {
     /// The version to watch if it is served, whatever the API server prefers: so that an exchange of CRDs, ours for
     /// Flux's or back, doesn't change what is watched.
     pub(crate) version: Option<&'static str>,
+    /// Most clusters don't have it, and nobody need be told.
+    pub(crate) optional: bool,
 }
 
 const fn kind(group: &'static str, name: &'static str) -> Kind {
-    Kind { group, name, version: None }
+    Kind { group, name, version: None, optional: false }
 }
 
 const fn ours(name: &'static str, version: &'static str) -> Kind {
-    Kind { group: belfry_api::GROUP, name, version: Some(version) }
+    Kind { group: belfry_api::GROUP, name, version: Some(version), optional: false }
 }
 
 const SOURCE: &str = "source.toolkit.fluxcd.io";
@@ -29,6 +31,15 @@ pub(crate) static ALERT: Kind = ours("Alert", belfry_api::STORAGE_VERSION);
 pub(crate) static RECEIVER: Kind = ours("Receiver", "v1");
 /// Which rollouts are shown as commit statuses.
 pub(crate) static COMMIT_STATUS: Kind = ours("CommitStatus", belfry_api::COMMIT_STATUS_VERSIONS[0]);
+
+const fn tekton(name: &'static str, version: &'static str) -> Kind {
+    Kind { group: "tekton.dev", name, version: Some(version), optional: true }
+}
+
+/// Runs of Tekton's custom tasks.
+pub(crate) static CUSTOM_RUN: Kind = tekton("CustomRun", "v1beta1");
+/// The same, before Tekton 0.47.
+pub(crate) static RUN: Kind = tekton("Run", "v1alpha1");
 
 /// The kinds that an Alert may name: what the object index holds.
 pub(crate) static OBJECTS: [Kind; 12] = [

@@ -27,6 +27,7 @@ mod reviews;
 mod secrets;
 mod seen;
 mod status;
+mod tekton;
 mod transport;
 mod trigger;
 
@@ -43,6 +44,7 @@ pub use crate::{
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
     reviews::{AUDIENCE, Access, User},
+    tekton::{Ask, May, Sees, ServiceAccount, TektonSettings},
     trigger::TriggerError,
 };
 

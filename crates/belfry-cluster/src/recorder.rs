@@ -1,7 +1,12 @@
 //! What becomes of an announcement: a new Kubernetes Event, a higher count of one that says the same, or nothing, when
 //! too much is said about one object. As client-go's recorder has it, which is the peer's.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::Hash,
+    time::Duration,
+};
 
 use belfry_api::{COMMIT_STATUS_VERSIONS, GROUP, RECEIVER_VERSIONS, STORAGE_VERSION};
 use belfry_core::{ConfigKind, announcement::Announcement};
@@ -42,6 +47,55 @@ pub(crate) enum Write {
     Bump(Value),
 }
 
+/// What is to be told of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) about: About,
+    /// Who tells it.
+    pub(crate) component: &'static str,
+    /// `Warning` rather than `Normal`.
+    pub(crate) warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// The object that is told of.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) api_version: String,
+    pub(crate) kind: &'static str,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// Empty where it isn't known.
+    pub(crate) uid: String,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl From<Announcement> for Note {
+    fn from(said: Announcement) -> Self {
+        let version = match said.object.kind {
+            ConfigKind::Receiver => RECEIVER_VERSIONS[0],
+            ConfigKind::CommitStatus => COMMIT_STATUS_VERSIONS[0],
+            _ => STORAGE_VERSION,
+        };
+        let about = About {
+            api_version: format!("{GROUP}/{version}"),
+            kind: said.object.kind.as_str(),
+            namespace: said.object.namespace.to_string(),
+            name: said.object.name.to_string(),
+            uid: said.uid.to_string(),
+        };
+        let Announcement { warning, reason, message, annotations, .. } = said;
+        Self { about, component: COMPONENT, warning, reason, message, annotations }
+    }
+}
+
 /// One object of one UID.
 type Object = (String, String);
 /// What makes two announcements the same.
@@ -64,12 +118,12 @@ struct Said {
 impl Recorder {
     /// Decides what to write; `None` for one too many about its object, or for an object that can't be named.
     /// `at` is when it was announced, `now` the clock of the bounds.
-    pub(crate) fn take_in(&mut self, said: &Announcement, at: Timestamp, now: Instant) -> Option<Entry> {
-        let (namespace, object) = (said.object.namespace.to_string(), said.object.name.to_string());
+    pub(crate) fn take_in(&mut self, said: &Note, at: Timestamp, now: Instant) -> Option<Entry> {
+        let (namespace, object) = (said.about.namespace.clone(), said.about.name.clone());
         if !call::is_name(&namespace) || !call::is_name(&object) {
             return None;
         }
-        let about = (said.object.to_string(), said.uid.to_string());
+        let about = (said.about.to_string(), said.about.uid.clone());
         if !self.within_bounds(&about, now) {
             return None;
         }
@@ -90,19 +144,14 @@ impl Recorder {
         entry.last = now;
 
         let (first, last) = (seconds(entry.first), seconds(at));
-        let version = match said.object.kind {
-            ConfigKind::Receiver => RECEIVER_VERSIONS[0],
-            ConfigKind::CommitStatus => COMMIT_STATUS_VERSIONS[0],
-            _ => STORAGE_VERSION,
-        };
         let mut reference = json!({
-            "apiVersion": format!("{GROUP}/{version}"),
-            "kind": said.object.kind.as_str(),
+            "apiVersion": said.about.api_version,
+            "kind": said.about.kind,
             "namespace": namespace,
             "name": object,
         });
-        if !said.uid.is_empty() {
-            reference["uid"] = json!(&*said.uid);
+        if !said.about.uid.is_empty() {
+            reference["uid"] = json!(said.about.uid);
         }
         let mut metadata = json!({ "name": entry.name, "namespace": namespace });
         let mut patch = json!({ "count": entry.count, "lastTimestamp": last });
@@ -118,8 +167,8 @@ impl Recorder {
             "type": if said.warning { "Warning" } else { "Normal" },
             "reason": said.reason,
             "message": message,
-            "source": { "component": COMPONENT },
-            "reportingComponent": COMPONENT,
+            "source": { "component": said.component },
+            "reportingComponent": said.component,
             "reportingInstance": "",
             "firstTimestamp": first,
             "lastTimestamp": last,
@@ -196,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_new_one_has_the_shape_of_the_peers() {
-        let entry = Recorder::default().take_in(&announcement("no"), AT, Instant::now()).unwrap();
+        let entry = Recorder::default().take_in(&announcement("no").into(), AT, Instant::now()).unwrap();
         assert_eq!(entry.write, Write::Create);
         let expected = json!({
             "apiVersion": "v1",
@@ -227,7 +276,7 @@ mod tests {
             (ConfigKey::receiver("apps", "x"), "v1 Receiver"),
         ] {
             let said = Announcement { object, ..announcement("no") };
-            let entry = Recorder::default().take_in(&said, AT, Instant::now()).unwrap();
+            let entry = Recorder::default().take_in(&said.into(), AT, Instant::now()).unwrap();
             let about = &entry.event["involvedObject"];
             let (version, kind) = reference.split_once(' ').unwrap();
             assert_eq!(about["apiVersion"], format!("notification.toolkit.fluxcd.io/{version}"));
@@ -238,9 +287,9 @@ mod tests {
     #[test]
     fn a_repeat_raises_the_count_and_a_late_one_begins_anew() {
         let (mut recorder, start) = (Recorder::default(), Instant::now());
-        let first = recorder.take_in(&announcement("no"), AT, start).unwrap();
+        let first = recorder.take_in(&announcement("no").into(), AT, start).unwrap();
         let at = AT + jiff::SignedDuration::from_secs(60);
-        let again = recorder.take_in(&announcement("no"), at, start + Duration::from_secs(60)).unwrap();
+        let again = recorder.take_in(&announcement("no").into(), at, start + Duration::from_secs(60)).unwrap();
         assert_eq!(again.name, first.name);
         let patch = json!({
             "count": 2,
@@ -253,11 +302,11 @@ mod tests {
             (&json!(2), &json!("1970-01-01T00:00:00Z"))
         );
 
-        let other = recorder.take_in(&announcement("never"), at, start + Duration::from_secs(60)).unwrap();
+        let other = recorder.take_in(&announcement("never").into(), at, start + Duration::from_secs(60)).unwrap();
         assert_eq!(other.write, Write::Create);
         assert_ne!(other.name, first.name);
 
-        let late = recorder.take_in(&announcement("no"), at, start + Duration::from_secs(661)).unwrap();
+        let late = recorder.take_in(&announcement("no").into(), at, start + Duration::from_secs(661)).unwrap();
         assert_eq!(late.write, Write::Create);
         assert_ne!(late.name, first.name);
     }
@@ -265,21 +314,21 @@ mod tests {
     #[test]
     fn one_that_was_not_written_is_not_repeated() {
         let (mut recorder, start) = (Recorder::default(), Instant::now());
-        let lost = recorder.take_in(&announcement("no"), AT, start).unwrap();
+        let lost = recorder.take_in(&announcement("no").into(), AT, start).unwrap();
         recorder.forget(&lost);
-        assert_eq!(recorder.take_in(&announcement("no"), AT, start).unwrap().write, Write::Create);
+        assert_eq!(recorder.take_in(&announcement("no").into(), AT, start).unwrap().write, Write::Create);
     }
 
     #[test]
     fn an_object_that_is_talked_about_too_much_gets_one_in_five_minutes() {
         let (mut recorder, start) = (Recorder::default(), Instant::now());
-        let mut take = |n: u32, now| recorder.take_in(&announcement(&n.to_string()), AT, now).is_some();
+        let mut take = |n: u32, now| recorder.take_in(&announcement(&n.to_string()).into(), AT, now).is_some();
         assert_eq!((0..40).filter(|&n| take(n, start)).count(), 25);
         assert!(!take(41, start + Duration::from_secs(299)));
         assert!(take(42, start + Duration::from_secs(301)));
         assert!(!take(43, start + Duration::from_secs(302)));
         let other = Announcement { object: ConfigKey::alert("apps", "other"), ..announcement("no") };
-        assert!(recorder.take_in(&other, AT, start).is_some());
+        assert!(recorder.take_in(&other.into(), AT, start).is_some());
     }
 
     #[test]
@@ -287,10 +336,10 @@ mod tests {
         let mut recorder = Recorder::default();
         let long =
             Announcement { object: ConfigKey::alert("apps", &"a".repeat(253)), ..announcement(&"é".repeat(2000)) };
-        let entry = recorder.take_in(&long, Timestamp::MAX, Instant::now()).unwrap();
+        let entry = recorder.take_in(&long.into(), Timestamp::MAX, Instant::now()).unwrap();
         assert!(entry.name.len() <= 253 && call::is_name(&entry.name));
         assert_eq!(entry.event["message"].as_str().unwrap().len(), 1024);
         let odd = Announcement { object: ConfigKey::alert("../x", "a"), ..announcement("no") };
-        assert!(recorder.take_in(&odd, AT, Instant::now()).is_none());
+        assert!(recorder.take_in(&odd.into(), AT, Instant::now()).is_none());
     }
 }

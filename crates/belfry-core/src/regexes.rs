@@ -65,6 +65,13 @@ impl Regexes {
         self.compiled.iter().any(|regex| regex.is_match(text))
     }
 
+    /// The first pattern that matches somewhere in the text, as written.
+    pub fn first_match(&self, text: &str) -> Option<&str> {
+        let is_good = |index: usize| self.bad.iter().all(|bad| bad.index != index);
+        let good = self.patterns.iter().enumerate().filter(|(index, _)| is_good(*index)).map(|(_, pattern)| pattern);
+        good.zip(&self.compiled).find(|(_, regex)| regex.is_match(text)).map(|(pattern, _)| pattern.as_str())
+    }
+
     /// Whether no pattern was given, good or bad.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()

@@ -160,7 +160,8 @@ pub struct EventQuery {
     pub severity: Option<String>,
     /// With this reason.
     pub reason: Option<String>,
-    /// Of this revision or commit: as written, or its hash, of which the first 7 digits suffice.
+    /// Of this revision or commit: as written, or its hash, of which the first 7 digits suffice. For the digest of an
+    /// artifact there may be others among them that were made from the same commit.
     pub revision: Option<String>,
     /// Also what watches saw, not only events. Their bodies aren't events.
     pub observations: bool,

@@ -301,6 +301,7 @@ fn trace(row: &RolloutRow) -> Trace<'_> {
         message: &row.message,
         started: row.started,
         finished: row.finished,
+        said: row.finished.unwrap_or(row.started),
         superseded_by: row.superseded_by.as_ref(),
         last_event: row.last_event,
     }

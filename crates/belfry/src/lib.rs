@@ -18,4 +18,5 @@ pub mod serve;
 pub mod server;
 pub mod source;
 pub mod status_board;
+mod tekton;
 pub mod waits;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use belfry_cluster::Cluster;
+use belfry_cluster::{Cluster, TektonSettings};
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
 use belfry_store::{Pruned, Store};
@@ -33,6 +33,7 @@ use crate::{
     server::{self, Bounds},
     source::{self, Directories, Listeners},
     status_board::StatusBoard,
+    tekton,
     waits::Waits,
 };
 
@@ -105,6 +106,8 @@ pub struct Settings {
     pub workload_identity: bool,
     /// The feature gate `AlertCommitStatus`.
     pub alert_commit_status: bool,
+    /// How long Tekton runs may wait.
+    pub tekton: TektonSettings,
 }
 
 /// A running server.
@@ -190,6 +193,7 @@ impl Server {
                 let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
+                background.spawn(tekton::run(cluster.clone(), waits.clone(), settings.tekton, stopping.clone()));
                 vouching = Some(cluster.clone());
                 cluster
             }

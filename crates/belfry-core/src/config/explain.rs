@@ -59,8 +59,8 @@ pub fn event(rule: &AlertRule, event: &Event) -> Vec<WhyNot> {
     if !rule.inclusion.is_empty() && !rule.inclusion.is_match(&event.message) {
         why.push(WhyNot::new("spec.inclusionList", "no expression matches the message"));
     }
-    if rule.exclusion.is_match(&event.message) {
-        why.push(WhyNot::new("spec.exclusionList", "an expression matches the message"));
+    if let Some(pattern) = rule.exclusion.first_match(&event.message) {
+        why.push(WhyNot::new("spec.exclusionList", format!("'{pattern}' matches the message")));
     }
     why
 }
@@ -284,7 +284,7 @@ mod tests {
     fn an_alert_says_which_of_its_fields_leaves_the_event_out() {
         let spec = json!({
             "providerRef": {"name": "it"}, "eventSources": [], "eventSeverity": "error",
-            "inclusionList": ["failed"], "exclusionList": ["waiting.*"],
+            "inclusionList": ["failed"], "exclusionList": ["(", "waiting.*"],
         });
         let (snapshot, _) = compile(&[document("Alert", "apps", spec)], &Snapshot::default(), &options());
         let rule = snapshot.alerts().next().unwrap();
@@ -297,7 +297,7 @@ mod tests {
             told("info", "it works"),
             ["spec.eventSeverity: only errors are told of", "spec.inclusionList: no expression matches the message",]
         );
-        assert_eq!(told("error", "failed: waiting for db"), ["spec.exclusionList: an expression matches the message"]);
+        assert_eq!(told("error", "failed: waiting for db"), ["spec.exclusionList: 'waiting.*' matches the message"]);
     }
 
     #[test]

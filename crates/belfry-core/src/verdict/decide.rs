@@ -61,6 +61,8 @@ pub struct Trace<'a> {
     pub started: Time,
     /// When it came to the state that ended it, by the same clock.
     pub finished: Option<Time>,
+    /// When its reason and message were said last, by the same clock.
+    pub said: Time,
     /// What superseded it.
     pub superseded_by: Option<&'a Successor>,
     /// The last event or observation that changed it.
@@ -78,6 +80,7 @@ impl<'a> From<&'a Rollout> for Trace<'a> {
             message: &rollout.message,
             started: rollout.started,
             finished: rollout.finished,
+            said: rollout.heard,
             superseded_by: rollout.superseded_by.as_ref(),
             last_event: rollout.last_event,
         }
@@ -156,6 +159,7 @@ impl Judge<'_> {
             event: None,
             started: None,
             finished: None,
+            said: None,
         };
         match self.rollout() {
             Some(rollout) => Standing {
@@ -169,6 +173,7 @@ impl Judge<'_> {
                 event: Some(rollout.last_event),
                 started: Some(rollout.started),
                 finished: rollout.finished,
+                said: Some(rollout.said),
                 ..blank
             },
             None => match self.overtaken() {
@@ -335,6 +340,7 @@ impl Standing {
         self.state = state;
         self.say(&ready.reason, &ready.message);
         self.finished = ready.changed();
+        self.said = self.finished;
         if let Some(decided) = object.decided(source) {
             self.revision.get_or_insert_with(|| decided.revision.to_owned());
             self.origin_revision = self.origin_revision.take().or(decided.origin.map(str::to_owned));

@@ -188,6 +188,9 @@ pub struct Standing {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
     #[schemars(with = "Option<String>")]
     pub finished: Option<Time>,
+    /// When its reason and message were said last: of a failure, when it failed last.
+    #[serde(skip)]
+    pub said: Option<Time>,
 }
 
 fn name<S: Serializer>(object: &ObjectKey, serializer: S) -> Result<S::Ok, S::Error> {

@@ -238,7 +238,12 @@ impl SqliteReader {
         }
         if let Some(revision) = &query.revision {
             let range = rev::range(revision);
-            filter.push("rev BETWEEN ? AND ?", [(*range.start()).into(), (*range.end()).into()]);
+            let (first, last) = (*range.start(), *range.end());
+            // What an artifact was made from is the number of its events too: they are found by the rollouts of its digest.
+            filter.push(
+                "(rev BETWEEN ? AND ? OR rev IN (SELECT rev FROM rollout WHERE digest BETWEEN ? AND ?))",
+                [first, last, first, last].map(Into::into),
+            );
             if rev::without_digest(revision) != revision {
                 filter.push("revision = ?", [revision.clone().into()]);
             }

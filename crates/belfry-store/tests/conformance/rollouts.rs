@@ -162,6 +162,10 @@ pub async fn events_are_found_by_reason_and_revision<F: Fixture>() {
     let failed = tell(&world, "app", "!BuildFailed", 'a').await;
     let b = tell(&world, "app", "Progressing", 'b').await;
     let none = world.stored(Candidate { revision: None, ..event(1, "app", &[]) }).await;
+    world.pass(SECOND);
+    let digest = "d".repeat(64);
+    let made = report(world.now(), "oci", "Progressing", 'e');
+    let made = world.stored(Candidate { revision: Some(format!("latest@sha256:{digest}")), ..made }).await;
     let found = async |query: EventQuery| {
         let rows = world.store.events(query).await.unwrap().items;
         rows.iter().map(|row| row.seq).collect::<Vec<_>>()
@@ -169,10 +173,12 @@ pub async fn events_are_found_by_reason_and_revision<F: Fixture>() {
     let of = |revision: &str| EventQuery { revision: Some(revision.to_owned()), ..EventQuery::default() };
     let because = |reason: &str| EventQuery { reason: Some(reason.to_owned()), ..EventQuery::default() };
     for (name, query, expected) in [
-        ("all", EventQuery::default(), vec![none, b, failed, a]),
+        ("all", EventQuery::default(), vec![made, none, b, failed, a]),
+        ("digest", of(&digest[..12]), vec![made]),
+        ("what it was made from", of(&commit('e')), vec![made]),
         ("commit", of(&commit('a')[..8]), vec![failed, a]),
         ("revision", of(&revision('b')), vec![b]),
-        ("reason", because("Progressing"), vec![none, b, a]),
+        ("reason", because("Progressing"), vec![made, none, b, a]),
         ("both", EventQuery { reason: Some("BuildFailed".into()), ..of(&commit('a')) }, vec![failed]),
         ("neither", EventQuery { reason: Some("BuildFailed".into()), ..of(&commit('b')) }, vec![]),
     ] {

@@ -9,7 +9,7 @@ use belfry_core::{
     index::IndexedObject,
     limits,
     plan::ObjectState,
-    rollout::{Phase, Rollout},
+    rollout::{Phase, Rollout, has_rollouts},
 };
 use belfry_store::{ObjectFilter, ObjectQuery};
 use schemars::JsonSchema;
@@ -26,7 +26,7 @@ use super::{
 pub(super) struct ListParameters {
     /// Only of this cluster; empty: of the one that has no name.
     cluster: Option<String>,
-    /// `Kind/namespace/name`, each of them possibly `*`; instead of the next three.
+    /// `Kind/namespace/name`, each of them possibly `*`; instead of kind, namespace and name.
     object: Option<String>,
     /// Only of this kind.
     kind: Option<String>,
@@ -140,6 +140,8 @@ impl Object {
         let from = |pick: fn(&IndexedObject) -> &Option<String>| indexed.and_then(|object| pick(object).clone());
         let live = state.and_then(|state| state.rollouts.live()).map(|live| live.revision.clone());
         let told = || state.and_then(|state| state.revision.clone());
+        // What has no rollouts is a source, and holds what it fetched last.
+        let held = told().filter(|_| !has_rollouts(&key.group, &key.kind));
         Self {
             object: key.to_string(),
             cluster: key.cluster.clone(),
@@ -150,7 +152,10 @@ impl Object {
             ready,
             reason,
             message,
-            live: from(|object| &object.applied_revision).or_else(|| from(|object| &object.artifact_revision)).or(live),
+            live: from(|object| &object.applied_revision)
+                .or_else(|| from(|object| &object.artifact_revision))
+                .or(live)
+                .or(held),
             attempted: from(|object| &object.attempted_revision)
                 .or_else(|| rollout.map(|rollout| rollout.revision.clone()))
                 .or_else(told),

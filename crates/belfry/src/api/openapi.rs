@@ -203,7 +203,7 @@ fn document(routes: &[(&'static str, &'static str)]) -> Value {
         let described = operation.describe(&mut asked, &mut written);
         paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
     }
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Belfry",
@@ -217,7 +217,21 @@ fn document(routes: &[(&'static str, &'static str)]) -> Value {
             "schemas": written.take_definitions(true).into_iter().map(present).collect::<Map<_, _>>(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
-    })
+    });
+    unwrap_lines(&mut document);
+    document
+}
+
+/// Comments are as wide as our files; descriptions are as wide as whoever shows them likes.
+fn unwrap_lines(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| match value {
+            Value::String(text) if key == "description" => *text = text.replace('\n', " "),
+            value => unwrap_lines(value),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(unwrap_lines),
+        _ => {}
+    }
 }
 
 impl Operation {
@@ -302,11 +316,9 @@ fn without_null(mut field: Value) -> Value {
                 Value::Object(one) => Some(one),
                 _ => None,
             });
-            others.for_each(|one| {
-                one.into_iter().for_each(|(key, value)| {
-                    fields.entry(key).or_insert(value);
-                })
-            });
+            for (key, value) in others.flatten() {
+                fields.entry(key).or_insert(value);
+            }
         }
     }
     field

@@ -17,7 +17,7 @@ use super::{
 pub(super) struct ListParameters {
     /// Only of this cluster; empty: of the one that has no name.
     cluster: Option<String>,
-    /// `Kind/namespace/name`, each of them possibly `*`; instead of the next three.
+    /// `Kind/namespace/name`, each of them possibly `*`; instead of kind, namespace and name.
     object: Option<String>,
     /// Only of objects of this kind.
     kind: Option<String>,

@@ -160,6 +160,7 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
         no_cross_namespace_refs: false,
         workload_identity: false,
         alert_commit_status: true,
+        tekton: Default::default(),
     };
     // The usual ports, or any that are free: a demo should not fail for another server's sake.
     match Server::start(settings([9090, 9393, 8080, 9440, 9292])).await {

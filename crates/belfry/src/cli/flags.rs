@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
+use belfry_cluster::TektonSettings;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -62,6 +63,12 @@ pub struct ServeFlags {
     /// Bytes of the store beyond which the oldest events go, if nothing undelivered needs them
     #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
     retention_bytes: u64,
+    /// How long a Tekton run of FluxDeploymentWait waits that has no timeout and belongs to no PipelineRun
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    tekton_timeout: Duration,
+    /// How long one waits that has no timeout but belongs to a PipelineRun, which cancels it when its own is over
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    tekton_pipeline_timeout: Duration,
     /// Don't let Alerts and Receivers select objects of other namespaces
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     no_cross_namespace_refs: bool,
@@ -300,6 +307,11 @@ impl ServeFlags {
                 Ok(token.to_owned().into())
             })
             .transpose()?;
+        let tekton = TektonSettings {
+            cluster_name: self.cluster_name.as_str().into(),
+            timeout: self.tekton_timeout,
+            pipeline_timeout: self.tekton_pipeline_timeout,
+        };
         Ok(Settings {
             source,
             data: self.data,
@@ -323,6 +335,7 @@ impl ServeFlags {
             no_cross_namespace_refs: self.no_cross_namespace_refs,
             workload_identity: self.feature_gates.is_on("ObjectLevelWorkloadIdentity"),
             alert_commit_status: self.feature_gates.is_on(FeatureGates::ALERT_COMMIT_STATUS),
+            tekton,
         })
     }
 }

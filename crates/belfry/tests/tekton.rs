@@ -1,0 +1,141 @@
+//! Tekton runs in a real cluster: the whole process, with the ServiceAccount and role of `deploy/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on should say where")]
+
+mod common;
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use common::{
+    PATIENCE,
+    in_cluster::{ROOT, Server, installed, kustomization, say},
+};
+use serde_json::{Value, json};
+use testkit::{Cluster, until};
+
+/// A cluster with the CRDs of Flux and Tekton, and a namespace for pipelines.
+async fn with_tekton() -> Option<Cluster> {
+    let cluster = installed().await?;
+    for file in [
+        "kustomize.toolkit.fluxcd.io_kustomizations",
+        "source.toolkit.fluxcd.io_gitrepositories",
+        "tekton-customrun",
+        "tekton-run-v1alpha1",
+    ] {
+        let crd = Path::new(ROOT).join(format!("../shared/data/crds/{file}.yaml"));
+        if !crd.exists() {
+            testkit::skip("the CRDs of Flux and Tekton are not here");
+            return None;
+        }
+        cluster.apply_path(crd).await.unwrap();
+    }
+    cluster.apply_yaml("{apiVersion: v1, kind: Namespace, metadata: {name: ci}}").await.unwrap();
+    Some(cluster)
+}
+
+/// Lets a ServiceAccount of pipelines get some Kustomizations.
+async fn allow(cluster: &Cluster, account: &str, names: &[&str]) {
+    let rules = json!([{
+        "apiGroups": ["kustomize.toolkit.fluxcd.io"], "resources": ["kustomizations"], "resourceNames": names, "verbs": ["get"],
+    }]);
+    let metadata = json!({ "name": account, "namespace": "flux-system" });
+    let api = "rbac.authorization.k8s.io";
+    let role = json!({ "apiVersion": format!("{api}/v1"), "kind": "Role", "metadata": metadata, "rules": rules });
+    let binding = json!({
+        "apiVersion": format!("{api}/v1"), "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": { "apiGroup": api, "kind": "Role", "name": account },
+        "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": "ci" }],
+    });
+    for object in [role, binding] {
+        cluster.apply_yaml(&object.to_string()).await.unwrap();
+    }
+}
+
+async fn run(cluster: &Cluster, name: &str, account: &str, params: Value) {
+    let params = params.as_object().unwrap().iter().map(|(name, value)| json!({ "name": name, "value": value }));
+    let object = json!({
+        "apiVersion": "tekton.dev/v1beta1", "kind": "CustomRun", "metadata": { "name": name, "namespace": "ci" },
+        "spec": {
+            "customRef": { "apiVersion": "belfry.dev/v1alpha1", "kind": "FluxDeploymentWait" },
+            "serviceAccountName": account, "params": params.collect::<Vec<_>>(),
+        },
+    });
+    cluster.apply_yaml(&object.to_string()).await.unwrap();
+}
+
+async fn status(cluster: &Cluster, name: &str) -> Result<Value> {
+    let path = format!("/apis/tekton.dev/v1beta1/namespaces/ci/customruns/{name}");
+    let mut run = cluster.admin().request::<Value>(http::Request::get(&path).body(Vec::new())?).await?;
+    Ok(run["status"].take())
+}
+
+async fn ends(cluster: &Cluster, name: &str, word: &str, reason: &str) -> Value {
+    until(&format!("{name} to be {word}/{reason}"), PATIENCE, async || {
+        let status = status(cluster, name).await?;
+        let condition = &status["conditions"][0];
+        ensure!(condition["status"] == word && condition["reason"] == reason, "{status}");
+        Ok(status)
+    })
+    .await
+    .unwrap()
+}
+
+fn result<'r>(status: &'r Value, name: &str) -> &'r str {
+    let results = status["results"].as_array().unwrap();
+    results.iter().find(|result| result["name"] == name).and_then(|result| result["value"].as_str()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_see_what_their_service_accounts_may_get() {
+    let Some(cluster) = with_tekton().await else { return };
+    let commit = "f".repeat(40);
+    for name in ["app", "web"] {
+        kustomization(&cluster, name).await;
+    }
+    allow(&cluster, "builder", &["app"]).await;
+    let mut server = Server::start(&cluster.kubeconfig_for("flux-system", "belfry").await.unwrap()).await;
+    server.ready().await;
+
+    let named = json!({ "revision": commit, "objects": "Kustomization/flux-system/app" });
+    run(&cluster, "named", "builder", named.clone()).await;
+    run(&cluster, "any", "builder", json!({ "revision": commit })).await;
+    run(&cluster, "nobody", "default", json!({ "revision": commit })).await;
+    ends(&cluster, "named", "Unknown", "Waiting").await;
+    run(&cluster, "refused", "default", named).await;
+    let refused = ends(&cluster, "refused", "False", "NotPermitted").await;
+    let message = "ServiceAccount ci/default may not get Kustomization/flux-system/app";
+    assert_eq!(refused["conditions"][0]["message"], message);
+
+    // One that the accounts may not get fails.
+    say(&cluster, "web", false, "HealthCheckFailed", &commit).await;
+    let posted = common::event("web", "error", "web is broken");
+    assert_eq!(server.post(&with_revision(posted, "HealthCheckFailed", &commit)).await, 202);
+    let says = "ServiceAccount ci/default may get none of the objects yet";
+    until("nobody to be told", PATIENCE, async || {
+        let nobody = status(&cluster, "nobody").await?;
+        ensure!(nobody["conditions"][0]["message"] == says, "{nobody}");
+        ensure!(!nobody.to_string().contains("web"), "{nobody}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    say(&cluster, "app", true, "ReconciliationSucceeded", &commit).await;
+    let posted = common::event("app", "info", "Reconciliation finished in 1s");
+    assert_eq!(server.post(&with_revision(posted, "ReconciliationSucceeded", &commit)).await, 202);
+    for name in ["named", "any"] {
+        let done = ends(&cluster, name, "True", "ReconciliationSucceeded").await;
+        assert_eq!(result(&done, "object"), "Kustomization/flux-system/app");
+        assert_eq!(result(&done, "revision"), format!("main@sha1:{commit}"));
+        assert!(!done.to_string().contains("web"), "{done}");
+    }
+}
+
+fn with_revision(mut event: Value, reason: &str, commit: &str) -> Value {
+    event["timestamp"] = json!(format!("{:.0}", jiff::Timestamp::now()));
+    event["reason"] = json!(reason);
+    event["metadata"] = json!({ "kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{commit}") });
+    event["involvedObject"]["uid"] = json!("");
+    event
+}

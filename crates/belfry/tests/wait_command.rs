@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on should say where")]
 
+mod common;
 #[path = "common/pty.rs"]
 mod pty;
 #[path = "common/script.rs"]
@@ -9,6 +10,7 @@ mod script;
 
 use std::{process::Output, time::Duration};
 
+use common::Belfry;
 use pty::Pty;
 use script::{Script, Step};
 use serde_json::{Value, json};
@@ -335,4 +337,38 @@ async fn a_terminal_is_drawn_over_and_left_sane() {
     let mut terminal = Pty::run(PROGRAM, &arguments(&script.url(), &[]), &[("TERM", "dumb")]);
     assert_eq!(terminal.wait(PATIENCE).await, Some(0));
     assert!(!terminal.text().contains('\x1b'), "{:?}", terminal.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_server_may_be_killed_in_between() {
+    let mut belfry = Belfry::start("", &[]).await;
+    let event = |reason: &str| {
+        let mut event = common::event("app", "info", &format!("{reason} of app"));
+        event["reason"] = reason.into();
+        if reason == "ReconciliationSucceeded" {
+            event["metadata"]["kustomize.toolkit.fluxcd.io/commit_status"] = "update".into();
+        }
+        event
+    };
+    let flags = ["--object", "Kustomization/flux-system/app", "--timeout", "10m"];
+    let mut process = start(&belfry.api, &flags);
+    belfry.accept(&event("Progressing")).await;
+    process.wait_for_line("Kustomization/flux-system/app  progressing", PATIENCE).await.unwrap();
+    belfry.process.kill().unwrap();
+    process.wait_for_line("trying again", PATIENCE).await.unwrap();
+    belfry.process.restart().unwrap();
+    belfry.ready().await;
+    belfry.accept(&event("ReconciliationSucceeded")).await;
+    assert_eq!(process.wait(PATIENCE).await.unwrap().code(), Some(0), "{:?}", process.lines());
+
+    // What is already so is said at once, also of what failed or was never heard of.
+    let output = wait(&belfry.api, &flags, &[]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let output = wait(&belfry.api, &["--revision", "abcdef0", "--unknown", "fail"], &[]).await;
+    assert_eq!(output.status.code(), Some(4), "{}", out(&output));
+    let output = wait(&belfry.api, &["--object", "Kustomization/app"], &[]).await;
+    assert_eq!(output.status.code(), Some(64));
+    assert!(err(&output).contains("is not KIND/NAMESPACE/NAME"), "{}", err(&output));
+    let output = wait(&belfry.api, &["--revision", "abcdef0", flags[0], flags[1], "--timeout", "0"], &[]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", out(&output));
 }

@@ -175,6 +175,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[derive(Debug, Default, Deserialize)]
@@ -235,6 +237,17 @@ mod tests {
         assert_eq!(perhaps_point("since", None, now).unwrap(), None);
         let problem = format!("{:?}", perhaps_point("since", Some("monday"), now).unwrap_err());
         assert!(problem.contains("neither an RFC 3339 time nor a duration such as 1h30m"), "{problem}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_or_told_what_is_wrong_with_it(query in "(limit|cursor|reason|x|%|=|&|[ -~]){0,8}") {
+            if let Ok(uri) = format!("/?{query}").parse::<http::Uri>()
+                && let Err(error) = Query::<Given>::try_from_uri(&uri)
+            {
+                prop_assert!(!refused(&error.body_text()).detail.is_empty());
+            }
+        }
     }
 
     struct Number(i64, ObjectKey);

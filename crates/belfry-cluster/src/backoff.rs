@@ -28,15 +28,18 @@ impl Backoff {
     pub(crate) fn delay(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(LONGEST);
-        // Each hasher is seeded anew: random enough to keep watches from coming back all at the same moment.
-        let share = RandomState::new().hash_one(()) % 1000;
-        step / 2 + step / 2 * u32::try_from(share).unwrap_or_default() / 1000
+        step / 2 + (step / 2).mul_f64(share())
     }
 
     /// Waits for the next delay.
     pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.delay()).await;
     }
+}
+
+/// Somewhere between 0 and 1. Each hasher is seeded anew: random enough to keep things from coming all at the same moment.
+pub(crate) fn share() -> f64 {
+    f64::from(u16::try_from(RandomState::new().hash_one(()) % 1000).unwrap_or_default()) / 1000.0
 }
 
 #[cfg(test)]

@@ -57,10 +57,12 @@ pub async fn connect(settings: &Settings) -> Result<Cluster, Error> {
         .headers
         .push((http::header::USER_AGENT, HeaderValue::from_static(concat!("belfry/", env!("CARGO_PKG_VERSION")))));
     let reach = Arc::new(Reach::default());
-    let layer = TransportLayer { reach: reach.clone(), qps: settings.qps, burst: settings.burst };
-    let client = ClientBuilder::try_from(config).map_err(|error| Error::Client(error.into()))?;
-    let client = client.with_layer(&layer).build();
-    Ok(Cluster::new(client, settings.watch_namespace.clone(), reach))
+    let client = |qps| {
+        let layer = TransportLayer { reach: reach.clone(), qps, burst: settings.burst };
+        let client = ClientBuilder::try_from(config.clone()).map_err(|error| Error::Client(error.into()))?;
+        Ok(client.with_layer(&layer).build())
+    };
+    Ok(Cluster::new(client(settings.qps)?, client(0.0)?, settings.watch_namespace.clone(), reach.clone()))
 }
 
 async fn config(settings: &Settings) -> Result<Config, Error> {

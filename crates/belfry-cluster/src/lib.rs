@@ -1,5 +1,5 @@
 //! Kubernetes: configuration and Flux objects from watches, Secrets, Kubernetes Events, finalizers, the status of
-//! Receivers and CommitStatuses, requests for reconciliation, and whether the served CRDs are ours.
+//! Receivers and CommitStatuses, requests for reconciliation, leadership, and whether the served CRDs are ours.
 //!
 //! It knows neither HTTP servers nor providers nor the store: it is given functions and gives streams. It compiles no
 //! configuration; it supplies the documents that `belfry_core::config::compile` takes. Nothing here needs the API
@@ -18,6 +18,7 @@ mod error;
 mod finalizers;
 mod follow;
 mod kinds;
+mod lease;
 mod objects;
 mod outage;
 mod receivers;
@@ -39,6 +40,7 @@ pub use crate::{
     commit_statuses::{CommitStatusReport, CommitStatusState},
     connect::{Settings, connect},
     error::Error,
+    lease::{Candidacy, Terms},
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
     reviews::{AUDIENCE, Access, User},
@@ -59,6 +61,8 @@ pub struct Cluster {
 
 struct Inner {
     client: Client,
+    /// For Leases, which must not wait in line behind anything: it has no `--kube-api-qps`.
+    leases: Client,
     reach: Arc<outage::Reach>,
     secrets: secrets::Secrets,
     reviews: reviews::Reviews,
@@ -78,11 +82,12 @@ struct Watched {
 const REDISCOVER: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    fn new(client: Client, namespace: Option<String>, reach: Arc<outage::Reach>) -> Self {
+    fn new(client: Client, leases: Client, namespace: Option<String>, reach: Arc<outage::Reach>) -> Self {
         let secrets = secrets::Secrets::new(client.clone());
         let reviews = reviews::Reviews::new(client.clone());
         let announcer = announce::Announcer::start(client.clone());
-        let inner = Arc::new(Inner { client, reach, secrets, reviews, announcer, served: trigger::Served::default() });
+        let served = trigger::Served::default();
+        let inner = Arc::new(Inner { client, leases, reach, secrets, reviews, announcer, served });
         Self { inner, watched: Watched { namespace, rediscover: REDISCOVER } }
     }
 

@@ -5,6 +5,7 @@
 mod support;
 
 use k8s_openapi::{
+    api::coordination::v1::Lease,
     api::core::v1::{ConfigMap, Event, Pod, Secret, ServiceAccount},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -73,10 +74,16 @@ async fn what_belfry_does_not_do_it_may_not_do() {
             .create_token_request("belfry", &PostParams::default(), &Default::default())
             .await,
     );
+    let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
+    refused("listing Leases", leases.list(&list).await);
+    refused("another's Lease", leases.get_opt("kustomize-controller-leader-election").await);
+    refused("taking another's Lease", leases.patch("other", &PatchParams::default(), &patch).await);
+    refused("deleting its Lease", leases.delete("belfry", &DeleteParams::default()).await);
+    refused("a Lease elsewhere", Api::<Lease>::namespaced(client.clone(), &namespace).get_opt("belfry").await);
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     refused("listing CRDs", crds.list(&list).await);
     refused("a CRD that isn't ours", crds.get_opt("kustomizations.kustomize.toolkit.fluxcd.io").await);
-    let patch = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
     for (ours, _) in definitions().unwrap().unwrap() {
         crds.get(&ours).await.unwrap();
         refused("changing a CRD", crds.patch(&ours, &PatchParams::default(), &patch).await);

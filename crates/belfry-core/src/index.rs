@@ -228,6 +228,11 @@ impl ObjectIndex {
         found
     }
 
+    /// All objects, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &IndexedObject> {
+        self.objects.values().flat_map(HashMap::values)
+    }
+
     /// The objects of a kind, in no order.
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &IndexedObject> {
         self.objects.get(kind).into_iter().flat_map(HashMap::values)

@@ -26,6 +26,8 @@ pub const OBJECT_CACHE: usize = 16 * 1024;
 pub const ANSWER_KEPT: usize = 256;
 /// Bytes read of an answer at most.
 pub const ANSWER_READ: usize = 64 * 1024;
+/// Bytes of one server-sent event that the command line reads: a verdict over thousands of objects.
+pub const STREAM_EVENT: usize = 16 * 1024 * 1024;
 /// Lanes of one provider that are being drained at a time.
 pub const PROVIDER_CONCURRENCY: u32 = 32;
 /// Lanes that are being drained at a time over all providers.
@@ -46,6 +48,18 @@ pub const REGEX_SIZE: usize = 1024 * 1024;
 pub const MANIFEST: u64 = 4 * 1024 * 1024;
 /// Items on a page of the API.
 pub const PAGE: u32 = 500;
+/// Streams of events, and lists that are sent piece by piece, at a time; beyond it, 503.
+pub const STREAMS: usize = 256;
+/// Events that one stream holds at a time.
+pub const STREAM_PAGE: u32 = 64;
+/// How long a stream waits for a reader that takes nothing; then it ends.
+pub const STREAM_STALL: Duration = Duration::from_secs(30);
+/// After this long without an event a stream says that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How often who reads a stream is asked for anew.
+pub const STREAM_RECHECK: Duration = Duration::from_secs(30);
+/// Bytes of bodies on the API port that are held at a time; beyond it, 503.
+pub const API_BODIES: usize = 64 * 1024 * 1024;
 /// Bytes of webhooks' bodies that are held at a time; beyond it, 503.
 pub const HOOK_BODIES: usize = 64 * 1024 * 1024;
 /// Connections to the receivers' port.

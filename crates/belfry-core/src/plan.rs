@@ -235,10 +235,13 @@ fn tell_rollouts(before: &rollout::State, changed: &[Rollout], routes: &[RouteRe
     }
 }
 
-/// A Kustomization's commit status update is noise for a chat, but for the one that ends a failure.
 fn goes_to(route: &RouteRef, candidate: &Candidate, change: Option<Change>) -> bool {
-    !route.tells_rollouts()
-        && (!candidate.updates_commit_status || route.takes_status_updates || change == Some(Change::Recovered))
+    !route.tells_rollouts() && is_told(candidate.updates_commit_status, route.takes_status_updates, change)
+}
+
+/// A Kustomization's commit status update is noise for a chat, but for the one that ends a failure.
+pub(crate) fn is_told(updates_commit_status: bool, takes_status_updates: bool, change: Option<Change>) -> bool {
+    !updates_commit_status || takes_status_updates || change == Some(Change::Recovered)
 }
 
 /// What Alerts know of an object.

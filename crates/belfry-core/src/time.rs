@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since the Unix epoch.
@@ -38,7 +39,7 @@ impl fmt::Display for Time {
 
 /// Arrival of a row in the log: its time by the store's clock in microseconds, made strictly increasing, so that it is
 /// cursor, time index and identity in one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -29,7 +29,9 @@ pub struct Configuration {
     synced: AtomicBool,
     refused: AtomicUsize,
     told: Mutex<HashSet<String>>,
-    watched: OnceLock<String>,
+    findings: ArcSwap<Vec<Finding>>,
+    cluster: String,
+    watches: bool,
     version: watch::Sender<u64>,
 }
 
@@ -45,9 +47,18 @@ impl Configuration {
             synced: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             told: Mutex::default(),
-            watched: OnceLock::new(),
+            findings: ArcSwap::default(),
+            cluster: String::new(),
+            watches: false,
             version: watch::Sender::new(0),
         }
+    }
+
+    /// Of the cluster of this name; `watches`: watches feed its object index, not manifests in a folder.
+    #[must_use]
+    pub fn of(mut self, cluster: &str, watches: bool) -> Self {
+        (self.cluster, self.watches) = (cluster.to_owned(), watches);
+        self
     }
 
     /// Puts a complete set of documents in force and tells the log what is new about them. An object that doesn't compile
@@ -58,6 +69,8 @@ impl Configuration {
         self.snapshot.store(snapshot.clone());
         self.compiled.store(true, Ordering::Release);
         self.tell(&findings);
+        let problems = findings.iter().filter(|finding| finding.problem.is_some());
+        self.findings.store(Arc::new(problems.cloned().collect()));
         self.version.send_modify(|version| *version += 1);
         (snapshot, findings)
     }
@@ -124,6 +137,16 @@ impl Configuration {
         self.snapshot.load_full()
     }
 
+    /// What is wrong with it, object by object.
+    pub fn findings(&self) -> Arc<Vec<Finding>> {
+        self.findings.load_full()
+    }
+
+    /// What it is compiled against.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Changes with each configuration.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -150,11 +173,6 @@ impl Configuration {
         self.snapshot.load().shows(status, object, &self.read_index())
     }
 
-    /// The objects that a CommitStatus selects and whose source holds a revision of which this is true.
-    pub fn expected(&self, status: &ConfigKey, revision: impl Fn(&str) -> bool) -> Vec<ObjectKey> {
-        self.snapshot.load().expected(status, &self.read_index(), revision)
-    }
-
     /// The URL of the git repository that an object comes from, if it is known.
     pub fn source_url(&self, object: &ObjectKey) -> Option<String> {
         let index = self.read_index();
@@ -172,7 +190,7 @@ impl Configuration {
 
     /// What is known of an object that an event of it doesn't say. The revision is the one that the event names.
     pub fn hints(&self, object: &ObjectKey, revision: Option<&str>) -> Hints {
-        if self.watched().is_some_and(|cluster| cluster != object.cluster) {
+        if object.cluster != self.cluster {
             return Hints::default();
         }
         let index = self.read_index();
@@ -185,15 +203,14 @@ impl Configuration {
         }
     }
 
-    /// From now on the object index tells what watches see of the cluster of this name, status and all.
-    pub fn watch(&self, cluster: &str) {
-        // It is said once, at the start.
-        let _ = self.watched.set(cluster.to_owned());
+    /// The name of the cluster whose objects the index holds.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
-    /// The name of the cluster whose objects are watched, if any is.
+    /// The name of that cluster, if watches feed the index, status and all.
     pub fn watched(&self) -> Option<&str> {
-        self.watched.get().map(String::as_str)
+        self.watches.then_some(&self.cluster)
     }
 
     /// Changes the object index.

@@ -41,32 +41,73 @@ pub struct Intake {
     pub metrics: Arc<Metrics>,
 }
 
+/// Which way an event came in.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// By the events port, which has no authentication.
+    Events,
+    /// By the API, with a credential.
+    Api {
+        /// The cluster that the credential is for.
+        cluster: &'a str,
+    },
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is durable.
+    Stored,
+    /// It is known, and came this way.
+    Repeat(Origin),
+    /// It isn't one. Says why.
+    Invalid(String),
+    /// Not now.
+    Busy,
+}
+
 impl Intake {
-    /// Answers one POST.
+    /// Answers one POST on the events port.
     pub async fn handle(&self, request: WholeRequest) -> Response<Body> {
         let method = request.method().as_str().to_owned();
         let start = Instant::now();
         let observed = self.metrics.event_requests.start();
-        let response = self.answer(request).await;
+        let response = match self.take(request, Way::Events).await {
+            Taken::Stored => {
+                let mut response = empty(StatusCode::ACCEPTED);
+                self.limiter_headers(response.headers_mut());
+                response
+            }
+            Taken::Repeat(origin) => self.repeat(origin),
+            Taken::Invalid(_) => empty(StatusCode::BAD_REQUEST),
+            Taken::Busy => busy(),
+        };
         observed.finish(&method, response.status(), start.elapsed());
         response
     }
 
-    async fn answer(&self, request: WholeRequest) -> Response<Body> {
+    /// Takes an event in; when this returns, it is durable, or refused.
+    pub async fn take(&self, request: WholeRequest, way: Way<'_>) -> Taken {
         if !self.configuration.is_loaded() {
-            return busy();
+            return Taken::Busy;
         }
         // Only `generic` providers name the component, and they pass events on with stripped metadata keys.
         let forwarded = request.headers().contains_key("gotk-component");
-        let origin = if forwarded { Origin::Forwarded } else { Origin::Recorder };
         let body = request.into_body();
         let event = match event::read(&body) {
             Ok(event) => event,
             Err(error) => {
                 tracing::warn!(%error, bytes = body.len(), "refused an event");
                 self.metrics.count_event(EventResult::Invalid);
-                return empty(StatusCode::BAD_REQUEST);
+                return Taken::Invalid(error.to_string());
             }
+        };
+        let (cluster, origin) = match way {
+            Way::Events if forwarded => (self.cluster.as_str(), Origin::Forwarded),
+            Way::Events => (self.cluster.as_str(), Origin::Recorder),
+            // Who posts by hand writes plain keys.
+            Way::Api { cluster } if forwarded || !event::has_prefixes(&event) => (cluster, Origin::Forwarded),
+            Way::Api { cluster } => (cluster, Origin::Recorder),
         };
         let matched = self.configuration.routes(&event);
         if matched.routes.is_empty() {
@@ -75,9 +116,12 @@ impl Intake {
                 "no Alert selects this event; it is stored all the same"
             );
         }
-        let mut candidate = event::candidate(&event, origin, &self.cluster, body, matched.routes);
+        let mut candidate = event::candidate(&event, origin, cluster, body, matched.routes);
         if let Some(details) = &mut candidate.rollout {
             details.hints = self.configuration.hints(&candidate.object, candidate.revision.as_deref());
+            if matches!(way, Way::Events) && self.configuration.watched().is_some() && candidate.object.is_unnamed() {
+                details.hints.status = Some(Agreement::Neither);
+            }
         }
         let unconfirmed = unconfirmed(&candidate);
         match self.store.append(candidate).await {
@@ -87,22 +131,20 @@ impl Intake {
                 }
                 matched.notes.into_iter().for_each(|note| self.environment.announce(note));
                 self.metrics.count_event(EventResult::Stored);
-                let mut response = empty(StatusCode::ACCEPTED);
-                self.limiter_headers(response.headers_mut());
-                response
+                Taken::Stored
             }
             Ok(Appended::Repeat { .. }) => {
                 self.metrics.count_event(EventResult::Repeat);
-                self.repeat(origin)
+                Taken::Repeat(origin)
             }
             Err(Refused::Invalid(error)) => {
                 tracing::warn!(error, "refused an event");
                 self.metrics.count_event(EventResult::Invalid);
-                empty(StatusCode::BAD_REQUEST)
+                Taken::Invalid(error.to_string())
             }
             Err(Refused::Full | Refused::Down(_)) => {
                 self.metrics.count_event(EventResult::Refused);
-                busy()
+                Taken::Busy
             }
         }
     }
@@ -137,7 +179,7 @@ fn unconfirmed(candidate: &Candidate) -> Option<ObjectKey> {
     let status = candidate.rollout.as_ref()?.hints.status?;
     let goes_on = matches!(candidate.reason.as_str(), "Progressing" | "DependencyNotReady");
     let expected = if candidate.severity == "error" { Agreement::Failed } else { Agreement::Ready };
-    (!goes_on && status != expected).then(|| candidate.object.clone())
+    (!goes_on && status != expected && !candidate.object.is_unnamed()).then(|| candidate.object.clone())
 }
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

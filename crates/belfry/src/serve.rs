@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    api::Api,
+    access::{self, Access},
+    api::{self, Api},
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
     environment::{Environment, Standalone},
@@ -89,6 +90,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Bearer token of the API.
     pub api_token: Option<SecretString>,
+    /// `--api-access`.
+    pub api_access: Option<PathBuf>,
+    /// `--api-trust-loopback`; as the source has it, if it isn't given.
+    pub api_trust_loopback: Option<bool>,
     /// `--rate-limit-interval`.
     pub repeat_interval: Duration,
     /// How long events are kept.
@@ -135,12 +140,16 @@ impl Server {
         // All addresses first: a process that can't listen should not touch the store.
         let events = server::bind("--events-addr", &addresses.events).await?;
         let webhooks = server::bind("--receiverAddr", &addresses.receivers).await?;
-        let api = server::bind("--api-addr", &addresses.api).await?;
+        let api_port = server::bind("--api-addr", &addresses.api).await?;
         let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
         let health = server::bind("--health-addr", &addresses.health).await?;
         let standalone = matches!(settings.source, Source::Directories { .. });
-        if standalone && settings.api_token.is_none() && !api.local_addr()?.ip().is_loopback() {
-            bail!("--api-addr: an API on {} needs --api-token-file, or anybody could read it", addresses.api);
+        let open = settings.api_token.is_none() && settings.api_access.is_none();
+        if standalone && open && !api_port.local_addr()?.ip().is_loopback() {
+            bail!(
+                "--api-addr: an API on {} needs --api-access or --api-token-file, or nobody could use it",
+                addresses.api
+            );
         }
 
         let (folder, temporary) = usable_folder(&settings.data)?;
@@ -148,16 +157,17 @@ impl Server {
         let metrics = Arc::new(Metrics::new(store.clone()));
         metrics.set_temporary(temporary);
         let (stop, stopping) = watch::channel(false);
-        let configuration = Arc::new(Configuration::new(Options {
+        let options = Options {
             no_cross_namespace_refs: settings.no_cross_namespace_refs,
             runtime_namespace: settings.runtime_namespace.clone(),
             no_alert_commit_status: !settings.alert_commit_status,
-        }));
+        };
+        let configuration = Arc::new(Configuration::new(options).of(&settings.cluster_name, !standalone));
         let mut background = JoinSet::new();
-        let mut statuses = None;
+        let mut vouching = None;
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
-        let waits = Waits::new(store.clone(), configuration.clone(), settings.cluster_name.clone());
+        let waits = Waits::new(store.clone(), configuration.clone());
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -177,7 +187,6 @@ impl Server {
                         .await
                         .context("nothing to run from: give --config DIR, or a cluster")?,
                 );
-                configuration.watch(&settings.cluster_name);
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
                 cluster.keep_commit_status_statuses(board.reports());
@@ -185,12 +194,22 @@ impl Server {
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
                 background.spawn(tekton::run(cluster.clone(), waits.clone(), settings.tekton, stopping.clone()));
-                statuses = Some(cluster.clone());
+                vouching = Some(cluster.clone());
                 cluster
             }
         };
 
         let clients = Arc::new(Clients::new());
+        let access = Access::new(access::Parts {
+            token: settings.api_token,
+            file: settings.api_access,
+            cluster: vouching.clone(),
+            local: settings.cluster_name.clone(),
+            trust_loopback: settings.api_trust_loopback.unwrap_or(standalone),
+            clients: clients.clone(),
+        })
+        .await?;
+        background.spawn(access.clone().watch(stopping.clone()));
         let receivers = Receivers::new(receivers::Parts {
             store: store.clone(),
             configuration: configuration.clone(),
@@ -200,7 +219,7 @@ impl Server {
             cluster: settings.cluster_name.clone(),
             index_is_complete: !standalone,
         });
-        if let Some(cluster) = statuses {
+        if let Some(cluster) = &vouching {
             cluster.keep_receiver_statuses(receivers.reports());
         } else {
             receivers.open().await;
@@ -226,18 +245,27 @@ impl Server {
             configuration: configuration.clone(),
             environment,
             observer,
-            cluster: settings.cluster_name,
+            cluster: settings.cluster_name.clone(),
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),
         });
+        let interface = Api::new(api::Parts {
+            store: store.clone(),
+            configuration: configuration.clone(),
+            receivers: receivers.clone(),
+            waits: waits.clone(),
+            cluster: settings.cluster_name,
+            access,
+            intake: intake.clone(),
+            stopping: stopping.clone(),
+        });
         let operations =
             Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch, waits: waits.clone() });
-        let interface = Api::new(store.clone(), receivers.clone(), waits.clone(), settings.api_token, stopping.clone());
         background.spawn(waits.follow(stopping.clone()));
         let mut server = Self {
             events: events.local_addr()?,
             receivers: webhooks.local_addr()?,
-            api: api.local_addr()?,
+            api: api_port.local_addr()?,
             metrics: metrics_port.local_addr()?,
             health: health.local_addr()?,
             store,
@@ -252,10 +280,11 @@ impl Server {
         });
         let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
         server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
-        server.serve(api, stopping.clone(), move |request| {
+        let bounds = Bounds { bodies: limits::API_BODIES, ..Bounds::default() };
+        server.ports.spawn(server::serve(api_port, bounds, stopping.clone(), move |request| {
             let interface = interface.clone();
             async move { interface.handle(request).await }
-        });
+        }));
         let metrics = operations.clone();
         server.serve(metrics_port, stopping.clone(), move |request| {
             let operations = metrics.clone();

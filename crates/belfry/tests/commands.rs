@@ -29,10 +29,9 @@ async fn check_names_file_document_field_and_reason() {
     fs::write(folder.path().join("good.yaml"), generic("one", "http://127.0.0.1:1/")).unwrap();
     let good = belfry(&["check", path]).await;
     assert!(good.status.success(), "{}", text(&good.stdout));
-    assert!(
-        text(&good.stdout)
-            .ends_with("1 Providers, 1 Alerts and 0 Receivers in force, 0 Secrets, 0 errors, 0 warnings\n")
-    );
+    assert!(text(&good.stdout).ends_with(
+        "1 Provider, 1 Alert, 0 CommitStatuses and 0 Receivers in force, 0 Secrets, 0 errors, 0 warnings\n"
+    ));
 
     let bad = "kind: ConfigMap
 apiVersion: v1

@@ -31,7 +31,7 @@ impl Server {
         let [events, receivers, api, metrics, health] = std::array::from_fn(|_| address());
         let data = tempfile::tempdir().unwrap();
         let process = program()
-            .args(["serve", "--log-encoding", "console", "--log-level", "debug"])
+            .args(["serve", "--log-encoding", "console", "--log-level", "debug", "--api-trust-loopback"])
             .args(["--data", data.path().to_str().unwrap(), "--receiverAddr", &receivers])
             .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
             .args(source.to_vec())

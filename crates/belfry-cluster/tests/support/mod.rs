@@ -114,6 +114,7 @@ pub fn objects(cluster: &testkit::Cluster, namespace: &str, kind: &str) -> Api<D
         "Kustomization" => ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
         "Secret" => ("", "v1", "secrets"),
         "Event" => ("", "v1", "events"),
+        "Lease" => ("coordination.k8s.io", "v1", "leases"),
         other => panic!("{other}?"),
     };
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);

@@ -3,6 +3,7 @@
 
 mod commit_status;
 mod compile;
+pub mod explain;
 mod labels;
 pub mod receiver;
 mod snapshot;

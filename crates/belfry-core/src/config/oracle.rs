@@ -176,6 +176,14 @@ proptest! {
             prop_assert_eq!(routes, selected);
             prop_assert_eq!(noted("NotificationDispatchFailed"), denied);
             prop_assert_eq!(noted("SourceFetchFailed"), lacking);
+            let object = crate::event::object(&event, "");
+            for alert in snapshot.alerts() {
+                let provider = snapshot.provider(&alert.provider).map(|provider| &**provider);
+                let mut why_not = explain::alert(alert, provider, &object, &index, &options);
+                why_not.extend(explain::event(alert, &event));
+                let is_selected = matched.routes.iter().any(|route| route.route == alert.key);
+                prop_assert_eq!(why_not.is_empty(), is_selected, "{}: {:?}", alert.key, why_not);
+            }
         }
     }
 

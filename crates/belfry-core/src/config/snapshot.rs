@@ -1,7 +1,7 @@
 //! The compiled, immutable configuration that is in force.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -14,13 +14,8 @@ use super::{
     sources::{Named, Sources},
 };
 use crate::{
-    ConfigKey, ConfigKind, ObjectKey,
-    announcement::Announcement,
-    cel,
-    go_json::Wire,
-    index::{IndexedObject, ObjectIndex},
-    plan::RouteRef,
-    regexes::Regexes,
+    ConfigKey, ConfigKind, ObjectKey, announcement::Announcement, cel, go_json::Wire, index::ObjectIndex,
+    plan::RouteRef, regexes::Regexes,
 };
 
 /// How long a commit status that may still change is held back, so that a burst of changes costs one request.
@@ -270,22 +265,6 @@ impl Snapshot {
     /// Whether a CommitStatus selects an object.
     pub fn shows(&self, status: &ConfigKey, object: &ObjectKey, index: &ObjectIndex) -> bool {
         self.status_routes(object, index).iter().any(|route| *route.route == *status)
-    }
-
-    /// The objects that a CommitStatus selects, that are neither suspended nor being deleted, and whose source holds a
-    /// revision of which this is true.
-    pub fn expected(&self, status: &ConfigKey, index: &ObjectIndex, revision: impl Fn(&str) -> bool) -> Vec<ObjectKey> {
-        let Some(rule) = self.commit_status(status) else { return Vec::new() };
-        let kinds: BTreeSet<&str> = rule.spec.event_sources.iter().map(|source| source.kind.as_str()).collect();
-        let objects = kinds.into_iter().flat_map(|kind| index.of_kind(kind));
-        let goes_there = |object: &&IndexedObject| {
-            let source = index.source_of(object);
-            let held = source.map(|source| [&source.artifact_origin_revision, &source.artifact_revision]);
-            let holds = held.into_iter().flatten().flatten().any(|held| revision(held));
-            holds && !object.suspended && !object.deleting
-        };
-        let keys = objects.filter(goes_there).map(IndexedObject::key);
-        keys.filter(|key| self.shows(status, key, index)).collect()
     }
 
     fn select(&self, object: Named<'_>, index: &ObjectIndex) -> impl Iterator<Item = RouteRef> {

@@ -32,6 +32,13 @@ pub fn controller_value<'a>(event: &'a Event, origin: Origin, key: &str) -> Opti
     .map(String::as_str)
 }
 
+/// Whether metadata keys carry the prefix that a controller's recorder gives them, and a `generic` provider takes away.
+pub fn has_prefixes(event: &Event) -> bool {
+    let group = event.involved_object.group();
+    let prefixed = |key: &String| key.strip_prefix(group).is_some_and(|rest| rest.starts_with('/'));
+    !group.is_empty() && event.metadata.keys().any(prefixed)
+}
+
 /// Whether the event is a Kustomization's "update the commit status" success.
 pub fn updates_commit_status(event: &Event, origin: Origin) -> bool {
     controller_value(event, origin, "commit_status") == Some("update")

@@ -96,6 +96,8 @@ pub(super) fn meaning(report: &Report<'_>) -> Option<Meaning> {
     let object = report.object;
     let meaning = match object.kind.as_str() {
         _ if !has_rollouts(&object.group, &object.kind) => None,
+        // It has no status, so that none agrees is said of events that nobody vouches for.
+        "" if report.status == Some(Agreement::Neither) => None,
         _ if report.deleting => Signal::Deletion.follows(),
         "Kustomization" => kustomization(report),
         "HelmRelease" => helm_release(report),

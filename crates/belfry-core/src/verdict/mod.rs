@@ -7,6 +7,7 @@ mod tests;
 use std::time::Duration;
 
 pub use decide::{Facts, Trace, Watched, decide};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::{ObjectKey, Seq, Time, rollout::Phase};
@@ -72,7 +73,7 @@ pub enum OnSuperseded {
 }
 
 /// Whether it is live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All objects have it.
@@ -106,7 +107,7 @@ impl Verdict {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// In a word.
@@ -122,6 +123,7 @@ pub struct Answer {
     pub origin_revision: Option<String>,
     /// The deciding object: the first that failed or was superseded, the last that succeeded, the first that is awaited.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "named")]
+    #[schemars(with = "Option<String>")]
     pub object: Option<ObjectKey>,
     /// The revision that came before it was live.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,20 +133,23 @@ pub struct Answer {
     pub event: Option<Seq>,
     /// When the first object began.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    #[schemars(with = "Option<String>")]
     pub started: Option<Time>,
     /// When it was decided, by the events' own clock.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    #[schemars(with = "Option<String>")]
     pub finished: Option<Time>,
     /// Every object that counts, in the order of their names.
     pub objects: Vec<Standing>,
 }
 
 /// Where one object stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
     /// Which.
     #[serde(serialize_with = "name")]
+    #[schemars(with = "String")]
     pub object: ObjectKey,
     /// Its cluster.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -177,9 +182,11 @@ pub struct Standing {
     pub event: Option<Seq>,
     /// When it began.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    #[schemars(with = "Option<String>")]
     pub started: Option<Time>,
     /// When it came to its state.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    #[schemars(with = "Option<String>")]
     pub finished: Option<Time>,
     /// When its reason and message were said last: of a failure, when it failed last.
     #[serde(skip)]

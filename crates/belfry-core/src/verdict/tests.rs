@@ -17,6 +17,9 @@ const SHORT_A: &str = "a000000";
 /// When questions are asked; events come in the seconds before and after.
 const ASKED: i64 = 100;
 
+/// Second, reason (an error with `!`), revision.
+type Said<'a> = (i64, &'a str, &'a str);
+
 fn second(second: i64) -> Time {
     Time(second * 1_000_000)
 }
@@ -42,8 +45,8 @@ fn key(kind: &str, name: &str) -> ObjectKey {
 }
 
 impl Scene {
-    /// A Kustomization of which these events came: second, reason (an error with `!`), revision.
-    fn told(events: &[(i64, &str, &str)]) -> Self {
+    /// A Kustomization of which these events came.
+    fn told(events: &[Said]) -> Self {
         let object = key("Kustomization", "web");
         let mut state = State::default();
         for (at, reason, revision) in events {
@@ -131,7 +134,7 @@ fn one_object_by_its_events() {
     let begins = (90, "Progressing", A);
     let fails = (95, "!HealthCheckFailed", A);
     let succeeds = (96, "ReconciliationSucceeded", A);
-    let table: [(&[(i64, &str, &str)], &str); 9] = [
+    let table: [(&[Said], &str); 9] = [
         (&[], "pending: waiting for Kustomization/apps/web"),
         (&[begins], "pending: waiting for Kustomization/apps/web: Progressing: so it is"),
         (&[begins, succeeds], "succeeded: Kustomization/apps/web is live: ReconciliationSucceeded: so it is"),

@@ -1,30 +1,47 @@
 //! Rollouts: which object went to which revision, when, and what came of it.
 
-use axum::{
-    Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
-};
-use belfry_core::{Seq, rollout::Phase};
+use axum::{Extension, Json, extract::State};
+use belfry_core::{ObjectKey, Seq, rollout::Phase};
 use belfry_store::{RolloutQuery, RolloutRow, Store};
-use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, bad_request, object_filter, store_problem};
+use super::{
+    Caller, Problem,
+    parameters::{self, Id, Listed, Objects, Parameters, readable_page},
+};
 
 /// Query parameters of the list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Parameters {
-    object: Option<String>,
+pub(super) struct ListParameters {
+    /// Only of this cluster; empty: of the one that has no name.
     cluster: Option<String>,
+    /// `Kind/namespace/name`, each of them possibly `*`; instead of the next three.
+    object: Option<String>,
+    /// Only of objects of this kind.
+    kind: Option<String>,
+    /// Only of objects of this namespace.
+    namespace: Option<String>,
+    /// Only of objects of this name.
+    name: Option<String>,
+    /// Only to this revision or commit: as Flux writes it, or the first 7 digits of its hash or more.
+    #[serde(deserialize_with = "parameters::filled")]
     revision: Option<String>,
+    /// `pending`, `progressing`, `succeeded`, `failed` or `superseded`; a list with commas.
     state: Option<String>,
+    /// Goes on where a page ended: its `cursor`.
+    #[serde(deserialize_with = "parameters::cursor")]
     cursor: Option<i64>,
+    /// How many.
+    #[serde(deserialize_with = "parameters::limit")]
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
 }
 
 /// A page of rollouts, newest first.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RolloutList")]
 pub(super) struct List {
     items: Vec<Rollout>,
     /// The `cursor` of the next page; absent on the last.
@@ -32,8 +49,8 @@ pub(super) struct List {
     cursor: Option<i64>,
 }
 
-/// A rollout as the API shows it. Times are RFC 3339.
-#[derive(Serialize)]
+/// One object going to one revision. Times are RFC 3339; but for the id they are by the events' own clock.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Rollout {
     id: i64,
@@ -46,6 +63,7 @@ pub(super) struct Rollout {
     origin_revision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
+    #[schemars(extend("enum" = ["pending", "progressing", "succeeded", "failed", "superseded"]))]
     state: &'static str,
     started: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +79,7 @@ pub(super) struct Rollout {
 }
 
 /// What superseded a rollout.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Successor {
     id: i64,
     revision: String,
@@ -88,34 +106,50 @@ impl From<RolloutRow> for Rollout {
     }
 }
 
+impl Listed for RolloutRow {
+    fn object(&self) -> &ObjectKey {
+        &self.object
+    }
+
+    fn id(&self) -> i64 {
+        self.id.0
+    }
+}
+
 pub(super) async fn list(
     State(store): State<Store>,
-    parameters: Result<Query<Parameters>, QueryRejection>,
+    Extension(caller): Extension<Caller>,
+    Parameters(given): Parameters<ListParameters>,
 ) -> Result<Json<List>, Problem> {
-    let Query(parameters) = parameters.map_err(|error| bad_request(error.body_text()))?;
-    let query = query(parameters).map_err(bad_request)?;
-    let page = store.rollouts(query).await.map_err(store_problem)?;
+    let (limit, cursor) = (given.limit, given.cursor);
+    let query = query(given)?;
+    let page = readable_page(&caller, cursor, limit, |cursor, limit| {
+        let (store, query) = (store.clone(), RolloutQuery { cursor, limit, ..query.clone() });
+        async move { store.rollouts(query).await }
+    })
+    .await?;
     Ok(Json(List { items: page.items.into_iter().map(Rollout::from).collect(), cursor: page.next }))
 }
 
-fn query(parameters: Parameters) -> Result<RolloutQuery, String> {
-    let states = parameters.state.iter().flat_map(|list| list.split(',')).map(|word| {
-        Phase::parse(word)
-            .ok_or_else(|| format!("state: {word:?} is none of pending, progressing, succeeded, failed, superseded"))
+fn query(given: ListParameters) -> Result<RolloutQuery, Problem> {
+    let states = given.state.iter().flat_map(|list| list.split(',')).map(|word| {
+        Phase::parse(word).ok_or_else(|| {
+            let why = format!("{word:?} is none of pending, progressing, succeeded, failed, superseded");
+            Problem::parameter("state", why)
+        })
     });
-    let mut object = parameters.object.map(|object| object_filter(&object)).transpose()?.unwrap_or_default();
-    object.cluster = parameters.cluster;
-    Ok(RolloutQuery {
-        object,
-        revision: parameters.revision,
-        states: states.collect::<Result<_, _>>()?,
-        cursor: parameters.cursor,
-        limit: parameters.limit.unwrap_or_default(),
-    })
+    let states = states.collect::<Result<_, _>>()?;
+    let ListParameters { cluster, object, kind, namespace, name, revision, .. } = given;
+    let object = Objects { cluster, object, kind, namespace, name }.filter()?;
+    Ok(RolloutQuery { object, revision, states, ..RolloutQuery::default() })
 }
 
-pub(super) async fn show(State(store): State<Store>, Path(id): Path<i64>) -> Result<Json<Rollout>, Problem> {
-    let rollout = store.rollout(Seq(id)).await.map_err(store_problem)?;
-    let missing = || Problem::new(StatusCode::NOT_FOUND, format!("there is no rollout {id}"));
-    rollout.map(|row| Json(row.into())).ok_or_else(missing)
+pub(super) async fn show(
+    State(store): State<Store>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<Rollout>, Problem> {
+    let missing = || Problem::missing("rollout", id);
+    let row = store.rollout(Seq(id)).await?.ok_or_else(missing)?;
+    if caller.may_read(&row.object).await? { Ok(Json(row.into())) } else { Err(missing()) }
 }

@@ -16,14 +16,16 @@ use belfry_core::{
 };
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Caller, Problem, any, bad_request, point};
 use crate::{
     dispatcher::now,
+    expected_set::{Sees, Unanswered},
     server::stopped,
-    waits::{Sees, Unanswered, Waits},
+    waits::Waits,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -52,9 +54,10 @@ struct Asked {
 }
 
 /// An answer, and whether waiting ended before it was final.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Told<'a> {
+#[schemars(rename = "WaitAnswer")]
+pub(super) struct Told<'a> {
     #[serde(flatten)]
     answer: &'a Answer,
     timed_out: bool,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use belfry_core::config::{self, Finding, Options, Problem, Snapshot};
 use clap::Args;
 
+use super::flags::FeatureGates;
 use crate::manifests::{self, Loaded};
 
 /// Validate manifests, offline.
@@ -17,6 +18,9 @@ pub struct Check {
     /// Judge as with this flag of `belfry serve`
     #[arg(long)]
     no_cross_namespace_refs: bool,
+    /// Judge as with these features, such as AlertCommitStatus=false; a list with commas
+    #[arg(long, value_name = "GATES", default_value = "")]
+    feature_gates: FeatureGates,
     /// The namespace that Belfry runs in
     #[arg(long, env = "RUNTIME_NAMESPACE", default_value = "flux-system")]
     runtime_namespace: String,
@@ -32,7 +36,7 @@ impl Check {
         let options = Options {
             no_cross_namespace_refs: self.no_cross_namespace_refs,
             runtime_namespace: self.runtime_namespace,
-            ..Options::default()
+            no_alert_commit_status: !self.feature_gates.is_on(FeatureGates::ALERT_COMMIT_STATUS),
         };
         let (snapshot, findings) = config::compile(&loaded.documents, &Snapshot::default(), &options);
         let mut out = std::io::stdout().lock();
@@ -51,14 +55,27 @@ impl Check {
         }
         writeln!(
             out,
-            "{} Providers, {} Alerts and {} Receivers in force, {} Secrets, {refused} errors, {remarks} warnings",
-            snapshot.providers().count(),
-            snapshot.alerts().count(),
-            snapshot.receivers().filter(|rule| rule.flaw.is_none()).count(),
-            loaded.secrets.len(),
+            "{}, {}, {} and {} in force, {}, {}, {}",
+            count(snapshot.providers().count(), "Provider"),
+            count(snapshot.alerts().count(), "Alert"),
+            count(snapshot.commit_statuses().count(), "CommitStatus"),
+            count(snapshot.receivers().filter(|rule| rule.flaw.is_none()).count(), "Receiver"),
+            count(loaded.secrets.len(), "Secret"),
+            count(refused, "error"),
+            count(remarks, "warning"),
         )?;
         Ok(u8::from(refused > 0))
     }
+}
+
+/// `1 Alert`, `2 Alerts`, `0 CommitStatuses`.
+fn count(number: usize, what: &str) -> String {
+    let ending = match number {
+        1 => "",
+        _ if what.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {what}{ending}")
 }
 
 /// What is wrong with the Secrets of Receivers; one that no manifest holds may come from elsewhere.

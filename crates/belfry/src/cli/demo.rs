@@ -152,6 +152,8 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
             receivers: format!("127.0.0.1:{}", port[4]),
         },
         api_token: None,
+        api_access: None,
+        api_trust_loopback: None,
         repeat_interval: Duration::from_secs(300),
         retention_age: Duration::from_secs(30 * 24 * 3600),
         retention_bytes: 2 << 30,

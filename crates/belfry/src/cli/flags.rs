@@ -36,9 +36,15 @@ pub struct ServeFlags {
     /// Address of the API [default: :9393; with --config: 127.0.0.1:9393]
     #[arg(long, value_name = "ADDR")]
     api_addr: Option<String>,
-    /// File with the bearer token that the API asks for, from everywhere but this machine
+    /// File with a bearer token that may do everything with the API
     #[arg(long, value_name = "FILE")]
     api_token_file: Option<PathBuf>,
+    /// YAML file with who else may use the API: tokens, issuers, and clusters that post events; read anew when it changes
+    #[arg(long, value_name = "FILE")]
+    api_access: Option<PathBuf>,
+    /// Let this machine itself use the API without a credential [default: false; with --config: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    api_trust_loopback: Option<bool>,
     /// URL under which people reach the API; commit statuses link there
     #[arg(long, value_name = "URL", value_parser = public_url)]
     public_url: Option<String>,
@@ -211,11 +217,11 @@ impl Logging {
 
 /// `--feature-gates`.
 #[derive(Clone, Debug, Default)]
-struct FeatureGates(BTreeMap<String, bool>);
+pub(super) struct FeatureGates(BTreeMap<String, bool>);
 
 impl FeatureGates {
     /// Whether an Alert may post commit statuses; else that takes a CommitStatus.
-    const ALERT_COMMIT_STATUS: &str = "AlertCommitStatus";
+    pub(super) const ALERT_COMMIT_STATUS: &str = "AlertCommitStatus";
     const KNOWN: [&str; 4] = [
         Self::ALERT_COMMIT_STATUS,
         "CacheSecretsAndConfigMaps",
@@ -224,7 +230,7 @@ impl FeatureGates {
     ];
 
     /// Off is what isn't said, but for what the peer does without being asked.
-    fn is_on(&self, gate: &str) -> bool {
+    pub(super) fn is_on(&self, gate: &str) -> bool {
         self.0.get(gate).copied().unwrap_or(gate == Self::ALERT_COMMIT_STATUS)
     }
 }
@@ -319,6 +325,8 @@ impl ServeFlags {
                 health: address(self.health_addr, 9440),
             },
             api_token,
+            api_access: self.api_access,
+            api_trust_loopback: self.api_trust_loopback,
             public_url: self.public_url,
             // The peer's limiter takes zero as "not set", and then holds back for a second.
             repeat_interval: self.rate_limit_interval.max(Duration::from_secs(1)),

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{
     client::Remote,
-    deliveries::{Output, print_table, text},
+    output::{Output, print_table, text},
+    wait::text::{escaped, json},
 };
 
 /// List Receivers, their paths, and their last webhooks.
@@ -35,7 +36,8 @@ impl List {
         }
         let mut out = std::io::stdout().lock();
         match self.output {
-            Output::Json => writeln!(out, "{:#}", Value::Array(items))?,
+            Output::Json => writeln!(out, "{}", json(&Value::Array(items)))?,
+            Output::Ndjson => items.iter().try_for_each(|item| writeln!(out, "{}", escaped(&item.to_string())))?,
             Output::Table if items.is_empty() => writeln!(out, "no receivers")?,
             Output::Table if self.receiver.is_some() => details(&mut out, &items[0])?,
             Output::Table => table(&mut out, &items)?,

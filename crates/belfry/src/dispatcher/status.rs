@@ -1,7 +1,7 @@
 //! Commit statuses: what a rollout has come to, shown on the git host. The state of now is posted, not that of the event
 //! that caused the delivery, and only when the host is not known to show it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use belfry_api::{Aggregate, Event};
 use belfry_core::{
@@ -12,19 +12,19 @@ use belfry_core::{
     event, go_json,
     notification::{Failure, Outcome},
     plan::Origin,
-    revision,
 };
 use belfry_notify::{CommitState, Known, Status, StatusNotifier, SupersededAs};
-use belfry_store::{ObjectFilter, RolloutQuery, RolloutRow, Row, RowResult, RowState};
+use belfry_store::{RolloutRow, Row, RowResult, RowState};
 
 use super::{
     Cause, Destination, Shared,
     lane::{Step, labels, record_of},
 };
-use crate::{metrics::CommitStatusLabels, status_board::Shown};
-
-/// Rollouts that one status of several objects looks at.
-const MEMBERS: usize = 2_000;
+use crate::{
+    expected_set::{ExpectedSet, Found, Unanswered, everything},
+    metrics::CommitStatusLabels,
+    status_board::Shown,
+};
 
 /// A delivery that tells where a rollout stands.
 pub(super) struct Told<'a> {
@@ -208,12 +208,12 @@ async fn desired(
     row: &Row,
     rollout: &RolloutRow,
     commit: &str,
-) -> Result<Option<(Desired, Option<String>)>, belfry_store::StoreError> {
+) -> Result<Option<(Desired, Option<String>)>, Unanswered> {
     if rule.spec.aggregate == Aggregate::All {
-        let (seen, missing) = members(shared, rule, row, commit).await?;
-        let seen = seen.iter().map(|row| Member { object: &row.object, rollout: Some(standing(row)) });
-        let missing = missing.iter().map(|object| Member { object, rollout: None });
-        return Ok(of_all(&rule.spec, &seen.chain(missing).collect::<Vec<_>>()).map(|desired| (desired, None)));
+        let found = members(shared, rule, row, commit).await?;
+        let members = found.iter().map(|it| Member { object: &it.object, rollout: it.rollout.as_ref().map(standing) });
+        let members: Vec<_> = members.collect();
+        return Ok(of_all(&rule.spec, &members).map(|desired| (desired, None)));
     }
     // The object may have come back to the commit: then that is what its status tells of.
     let state = shared.store.object_state(&row.object).await?.unwrap_or_default();
@@ -230,37 +230,21 @@ async fn desired(
     Ok(Some((of_object(&rule.spec, standing), by)))
 }
 
-/// The newest rollouts of a commit, one an object, and the objects that have yet to begin theirs.
-async fn members(
-    shared: &Shared,
-    rule: &CommitStatusRule,
-    row: &Row,
-    commit: &str,
-) -> Result<(Vec<RolloutRow>, Vec<ObjectKey>), belfry_store::StoreError> {
-    let mut query = RolloutQuery {
-        object: ObjectFilter { cluster: Some(row.object.cluster.clone()), ..ObjectFilter::default() },
-        revision: Some(commit.to_owned()),
-        ..RolloutQuery::default()
-    };
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    loop {
-        let page = shared.store.rollouts(query.clone()).await?;
-        for item in page.items {
-            if seen.insert(item.object.clone()) && shared.configuration.shows(&rule.key, &item.object) {
-                found.push(item);
-            }
-        }
-        query.cursor = page.next;
-        if query.cursor.is_none() || seen.len() >= MEMBERS {
-            break;
-        }
+/// The objects of the CommitStatus that are to go to a commit.
+async fn members(shared: &Shared, rule: &CommitStatusRule, row: &Row, commit: &str) -> Result<Vec<Found>, Unanswered> {
+    let selects = |object: &ObjectKey| shared.configuration.shows(&rule.key, object);
+    ExpectedSet {
+        store: &shared.store,
+        configuration: &shared.configuration,
+        revision: commit,
+        cluster: Some(&row.object.cluster),
+        named: Vec::new(),
+        selects: Some(&selects),
+        releases: false,
+        sees: &everything(),
     }
-    let mut missing = shared.configuration.expected(&rule.key, |known| revision::same(known, commit));
-    missing.retain(|object| !seen.iter().any(|known| known.to_string() == object.to_string()));
-    found.sort_by(|a, b| a.object.cmp(&b.object));
-    missing.sort();
-    Ok((found, missing))
+    .gather()
+    .await
 }
 
 fn standing(row: &RolloutRow) -> Standing<'_> {

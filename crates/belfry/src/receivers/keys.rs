@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ISSUERS: usize = 256;
 
 /// The keys of all issuers.
-pub(super) struct KeyRings {
+pub(crate) struct KeyRings {
     clients: Arc<Clients>,
     rings: Mutex<HashMap<KeySource, Arc<AsyncMutex<Ring>>>>,
 }
@@ -44,7 +44,7 @@ impl Ring {
 }
 
 impl KeyRings {
-    pub(super) fn new(clients: Arc<Clients>) -> Self {
+    pub(crate) fn new(clients: Arc<Clients>) -> Self {
         Self { clients, rings: Mutex::default() }
     }
 
@@ -52,7 +52,7 @@ impl KeyRings {
     ///
     /// # Errors
     /// When there are none now, or never will be.
-    pub(super) async fn get(&self, source: &KeySource) -> Result<Arc<Keys>, Refused> {
+    pub(crate) async fn get(&self, source: &KeySource) -> Result<Arc<Keys>, Refused> {
         let ring = self.ring(source);
         let mut ring = ring.lock().await;
         if let Some(keys) = ring.keys_within(YOUNG) {
@@ -62,7 +62,7 @@ impl KeyRings {
     }
 
     /// Newer keys than these, for a token whose key isn't among them; `None` when there are none yet.
-    pub(super) async fn newer(&self, source: &KeySource, known: &Arc<Keys>) -> Option<Arc<Keys>> {
+    pub(crate) async fn newer(&self, source: &KeySource, known: &Arc<Keys>) -> Option<Arc<Keys>> {
         let ring = self.ring(source);
         let mut ring = ring.lock().await;
         if let Some(keys) = ring.keys_within(RENEWED) {

@@ -9,7 +9,7 @@ use belfry_core::Time;
 
 /// A limit by one point in time: when what has happened so far would have happened at exactly the rate.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     every: Duration,
     burst: Duration,
     until: Mutex<Time>,
@@ -17,17 +17,17 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// A limit of so many a second, of which `burst` may come at once.
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         Self::every(Duration::from_secs(1) / per_second.max(1), burst)
     }
 
     /// A limit of one in this time, of which `burst` may come at once.
-    pub(super) fn every(every: Duration, burst: u32) -> Self {
+    pub(crate) fn every(every: Duration, burst: u32) -> Self {
         Self { every, burst: every * burst.max(1), until: Mutex::new(Time(i64::MIN)) }
     }
 
     /// Lets one pass, or says how long it takes until one may.
-    pub(super) fn take(&self, now: Time) -> Result<(), Duration> {
+    pub(crate) fn take(&self, now: Time) -> Result<(), Duration> {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let next = (*until).max(now).after(self.every);
         let over = next.since(now.after(self.burst));

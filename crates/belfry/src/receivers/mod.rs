@@ -23,9 +23,10 @@ use tokio::sync::{Semaphore, watch};
 
 use belfry_cluster::ReceiverReport;
 
-pub use self::answer::Port;
+pub use self::{answer::Port, view::View};
+pub(crate) use self::{keys::KeyRings, limiter::Limiter};
 
-use self::{doors::Doors, keys::KeyRings, ledger::Ledger};
+use self::{doors::Doors, ledger::Ledger};
 use crate::{configuration::Configuration, environment::Environment, metrics::Metrics};
 
 /// Everything that taking webhooks in needs, and what is known of the Receivers.

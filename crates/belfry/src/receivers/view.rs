@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use belfry_core::{ConfigKey, ConfigKind};
 use belfry_store::{DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, HookRow, StoreError};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -16,8 +17,9 @@ use super::{
 const SHOWN: usize = 10;
 
 /// A Receiver as the API shows it. Times are RFC 3339.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Receiver")]
 pub struct View {
     namespace: String,
     name: String,
@@ -38,8 +40,9 @@ pub struct View {
     triggers: Vec<Trigger>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Webhook")]
 struct Delivery {
     time: String,
     verdict: String,
@@ -56,7 +59,7 @@ struct Delivery {
     merged: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Trigger {
     /// Of its delivery.
@@ -68,6 +71,13 @@ struct Trigger {
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+}
+
+impl View {
+    /// Which Receiver it is.
+    pub fn key(&self) -> ConfigKey {
+        ConfigKey::receiver(&self.namespace, &self.name)
+    }
 }
 
 impl From<HookRow> for Delivery {

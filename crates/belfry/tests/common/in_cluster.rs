@@ -29,7 +29,7 @@ impl Server {
             .args(["serve", "--log-encoding", "console", "--log-level", "debug"])
             .args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--data", data.path().to_str().unwrap()])
             .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
-            .args(["--receiverAddr", &receivers])
+            .args(["--receiverAddr", &receivers, "--api-trust-loopback"])
             .args(["--enable-leader-election", "--concurrent=10"])
             .env("RUNTIME_NAMESPACE", "flux-system")
             .spawn()

@@ -1,8 +1,6 @@
 //! Waits for verdicts: each question is answered from the store and the object index, and again whenever something
 //! happened that may change the answer. Nothing is polled but for a slow look around, which is a net.
 
-mod gather;
-
 use std::{
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher as _},
@@ -18,13 +16,18 @@ use belfry_core::{
     ObjectKey, Seq, Time,
     index::IndexedObject,
     revision::Revision,
-    verdict::{Answer, Question, decide},
+    verdict::{Answer, Question, Selector, decide},
 };
 use belfry_store::{EventQuery, Store, StoreError};
-use futures::{FutureExt as _, Stream, future::BoxFuture, stream};
+use futures::{Stream, stream};
 use tokio::sync::{Notify, watch};
 
-use crate::{configuration::Configuration, dispatcher::now, server::stopped};
+use crate::{
+    configuration::Configuration,
+    dispatcher::now,
+    expected_set::{ExpectedSet, Found, Sees, Unanswered, group_of},
+    server::stopped,
+};
 
 /// How often a wait looks around although nothing was heard; also how soon it notices that it may see less.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
@@ -33,34 +36,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Waits at a time.
 pub const WAITS: usize = 10_000;
 
-/// What an asker may see. It is asked of every object that an answer would count.
-pub type Sees = Arc<dyn Fn(&ObjectKey) -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
-
-/// Everything may be seen.
-pub fn everything() -> Sees {
-    Arc::new(|_| std::future::ready(Ok(true)).boxed())
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
-    /// The store can't be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Nobody can tell what may be seen.
-    #[error("can't tell what may be read: {0}")]
-    Permission(String),
-    /// There are too many waits.
-    #[error("too many waits at a time")]
-    Full,
-}
-
 /// All waits of this process.
 pub struct Waits {
     store: Store,
     configuration: Arc<Configuration>,
-    /// The cluster that an object is in whose cluster isn't named.
-    cluster: String,
     waiting: Mutex<HashMap<u64, Arc<Waiter>>>,
     next: AtomicU64,
 }
@@ -77,8 +56,8 @@ struct Waiter {
 
 impl Waits {
     /// Nobody waits yet.
-    pub fn new(store: Store, configuration: Arc<Configuration>, cluster: String) -> Arc<Self> {
-        Arc::new(Self { store, configuration, cluster, waiting: Mutex::default(), next: AtomicU64::new(0) })
+    pub fn new(store: Store, configuration: Arc<Configuration>) -> Arc<Self> {
+        Arc::new(Self { store, configuration, waiting: Mutex::default(), next: AtomicU64::new(0) })
     }
 
     /// How many there are.
@@ -109,8 +88,35 @@ impl Waits {
     /// When it can't be known.
     pub async fn answer(&self, question: &Question, sees: &Sees) -> Result<Answer, Unanswered> {
         let found = self.gather(question, sees).await?;
-        let facts: Vec<_> = found.iter().map(gather::Found::facts).collect();
+        let facts: Vec<_> = found.iter().map(Found::facts).collect();
         Ok(decide(question, &facts, now()).0)
+    }
+
+    /// The one object that a selector of a question names, if it names one.
+    pub fn object(&self, question: &Question, selector: &Selector) -> Option<ObjectKey> {
+        let Selector { kind: Some(kind), namespace: Some(namespace), name: Some(name) } = selector else { return None };
+        let cluster = question.cluster.as_deref().unwrap_or(self.configuration.cluster()).to_owned();
+        let group = group_of(kind).to_owned();
+        let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
+        Some(ObjectKey { cluster, group, kind, namespace, name })
+    }
+
+    async fn gather(&self, question: &Question, sees: &Sees) -> Result<Vec<Found>, Unanswered> {
+        let named = question.objects.iter().filter_map(|selector| self.object(question, selector)).collect::<Vec<_>>();
+        let selects = |object: &ObjectKey| is_selected(question, object);
+        let only_named = !question.objects.is_empty() && named.len() == question.objects.len();
+        ExpectedSet {
+            store: &self.store,
+            configuration: &self.configuration,
+            revision: &question.revision,
+            cluster: question.cluster.as_deref(),
+            named,
+            selects: if only_named { None } else { Some(&selects) },
+            releases: question.objects.iter().any(|selector| selector.kind.as_deref() == Some("HelmRelease")),
+            sees,
+        }
+        .gather()
+        .await
     }
 
     /// Reads on in the log as it grows, and wakes those whom it concerns, until `stop`.
@@ -226,10 +232,10 @@ impl Waiting {
     async fn look(&mut self, sees: &Sees) -> Result<Answer, Unanswered> {
         let question = &self.waiter.question;
         let found = self.waits.gather(question, sees).await?;
-        let interests = found.iter().flat_map(gather::Found::prints).collect();
+        let interests = found.iter().flat_map(prints).collect();
         let news =
             std::mem::replace(&mut *self.waiter.interests.lock().unwrap_or_else(PoisonError::into_inner), interests);
-        let facts: Vec<_> = found.iter().map(gather::Found::facts).collect();
+        let facts: Vec<_> = found.iter().map(Found::facts).collect();
         let at = now();
         let (answer, again) = decide(question, &facts, at);
         // What became of interest just now may have changed since it was looked at.
@@ -244,6 +250,23 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.waits.lock().remove(&self.id);
     }
+}
+
+/// Whether a question is about an object. The unnamed one counts only where no object is asked for.
+fn is_selected(question: &Question, object: &ObjectKey) -> bool {
+    let is = |asked: &Option<String>, it: &str| asked.as_deref().is_none_or(|asked| asked == it);
+    question.objects.is_empty()
+        || question.objects.iter().any(|selector| {
+            is(&selector.kind, &object.kind)
+                && is(&selector.namespace, &object.namespace)
+                && is(&selector.name, &object.name)
+                && !object.name.is_empty()
+        })
+}
+
+/// What an answer depends on.
+fn prints(found: &Found) -> Vec<u64> {
+    std::iter::once(print(&found.object)).chain(found.related().map(print_of)).collect()
 }
 
 /// Tells objects apart well enough; a wait that is woken for nothing looks once more.

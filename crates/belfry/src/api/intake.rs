@@ -1,0 +1,29 @@
+//! `POST /events`: events from elsewhere, by the credential of the cluster that they are of.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use super::Problem;
+use crate::{
+    access::Access,
+    intake::{Intake, Taken, Way},
+    server::{WholeRequest, empty},
+};
+
+pub(super) async fn post(access: &Access, intake: &Intake, request: WholeRequest) -> Response {
+    let cluster = match access.sender(&request).await {
+        Ok(cluster) => cluster,
+        Err(denied) => return denied.into_response(),
+    };
+    match intake.take(request, Way::Api { cluster: &cluster }).await {
+        // Who posts here would try again after 429, and complain.
+        Taken::Stored | Taken::Repeat(_) => empty(StatusCode::ACCEPTED),
+        Taken::Invalid(why) => Problem::new(StatusCode::BAD_REQUEST, why).into_response(),
+        Taken::Busy => {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no events can be stored now; try again");
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+    }
+}

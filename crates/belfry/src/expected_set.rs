@@ -1,0 +1,308 @@
+//! The expected set: the objects that are to go to a revision, and what is known of each. Waits, verdicts and statuses of
+//! several objects count the same ones.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use belfry_core::{
+    ObjectKey,
+    index::{IndexedObject, ObjectIndex},
+    plan::ObjectState,
+    revision::{self, Revision},
+    rollout::Phase,
+    verdict::{Facts, Trace, Watched},
+};
+use belfry_store::{ObjectFilter, RolloutQuery, RolloutRow, Store, StoreError};
+use futures::{FutureExt as _, future::BoxFuture};
+
+use crate::configuration::Configuration;
+
+/// What an asker may see. It is asked of every object that an answer would count.
+pub type Sees = Arc<dyn Fn(&ObjectKey) -> BoxFuture<'static, Result<bool, String>> + Send + Sync>;
+
+/// Everything may be seen.
+pub fn everything() -> Sees {
+    Arc::new(|_| std::future::ready(Ok(true)).boxed())
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// The store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody can tell what may be seen.
+    #[error("can't tell what may be read: {0}")]
+    Permission(String),
+    /// There are too many waits.
+    #[error("too many waits at a time")]
+    Full,
+}
+
+/// Objects that one answer counts at most.
+const MEMBERS: usize = 2_000;
+/// Kinds that a cluster's watches see going to revisions, and their groups.
+const WATCHED: [(&str, &str); 2] =
+    [("Kustomization", "kustomize.toolkit.fluxcd.io"), ("HelmRelease", "helm.toolkit.fluxcd.io")];
+const PARENT: [&str; 2] = ["kustomize.toolkit.fluxcd.io/namespace", "kustomize.toolkit.fluxcd.io/name"];
+
+/// Where to look, and for what.
+pub struct ExpectedSet<'a> {
+    /// What is known of rollouts.
+    pub store: &'a Store,
+    /// The object index.
+    pub configuration: &'a Configuration,
+    /// The revision or commit.
+    pub revision: &'a str,
+    /// Only in this cluster.
+    pub cluster: Option<&'a str>,
+    /// These count before anything was heard of them, and whatever becomes of them.
+    pub named: Vec<ObjectKey>,
+    /// Others count too, if this says so.
+    pub selects: Option<&'a (dyn Fn(&ObjectKey) -> bool + Send + Sync)>,
+    /// HelmReleases count for the commit of the Kustomization that applied them.
+    pub releases: bool,
+    /// What may be seen.
+    pub sees: &'a Sees,
+}
+
+/// One object that counts.
+#[derive(Debug)]
+pub struct Found {
+    /// Which.
+    pub object: ObjectKey,
+    /// Its newest rollout of the revision.
+    pub rollout: Option<RolloutRow>,
+    /// What is known of all of its rollouts.
+    pub state: ObjectState,
+    /// The inner one: it isn't there.
+    watched: Option<Option<Present>>,
+}
+
+#[derive(Debug)]
+struct Present {
+    object: IndexedObject,
+    source: Option<IndexedObject>,
+    parent: Option<(IndexedObject, Option<IndexedObject>)>,
+}
+
+impl Found {
+    /// As verdicts take it.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            object: &self.object,
+            rollout: self.rollout.as_ref().map(|row| match self.state.rollouts.rollout(row.id) {
+                Some(known) => Trace::from(known),
+                None => trace(row),
+            }),
+            newest: self.state.rollouts.current().map(|rollout| rollout.id),
+            live: self.state.rollouts.live(),
+            watched: self.watched.as_ref().map(|watched| watched.as_ref().map_or(Watched::Missing, Present::watched)),
+        }
+    }
+
+    /// What else the answer depends on: what it is made from, and by whom it was applied.
+    pub fn related(&self) -> impl Iterator<Item = &IndexedObject> {
+        let present = self.watched.as_ref().and_then(Option::as_ref);
+        let parents = present.and_then(|present| present.parent.as_ref());
+        let sources = [present.and_then(|present| present.source.as_ref()), parents.and_then(|it| it.1.as_ref())];
+        sources.into_iter().flatten().chain(parents.map(|parent| &parent.0))
+    }
+
+    /// It is suspended, or no more: nothing comes of it unless someone insists.
+    fn rests(&self) -> bool {
+        match &self.watched {
+            Some(Some(present)) => present.object.suspended || present.object.deleting,
+            Some(None) => true,
+            None => self.state.rollouts.is_gone(),
+        }
+    }
+}
+
+impl Present {
+    fn of(object: &IndexedObject, index: &ObjectIndex) -> Self {
+        let parent = parent(object, index).map(|parent| (parent.clone(), index.source_of(parent).cloned()));
+        Self { object: object.clone(), source: index.source_of(object).cloned(), parent }
+    }
+
+    fn watched(&self) -> Watched<'_> {
+        Watched::Present {
+            object: &self.object,
+            source: self.source.as_ref(),
+            parent: self.parent.as_ref().map(|(parent, source)| (parent, source.as_ref())),
+        }
+    }
+}
+
+/// The Kustomization that applied an object.
+fn parent<'a>(object: &IndexedObject, index: &'a ObjectIndex) -> Option<&'a IndexedObject> {
+    let [namespace, name] = PARENT.map(|label| object.labels.get(label));
+    index.get("Kustomization", namespace?, name?)
+}
+
+impl ExpectedSet<'_> {
+    /// Looks up the objects and what is known of them, in the order of their names.
+    ///
+    /// # Errors
+    /// When the store can't be read, or nobody can tell what may be seen.
+    pub async fn gather(&self) -> Result<Vec<Found>, Unanswered> {
+        let mut rollouts: BTreeMap<ObjectKey, Option<RolloutRow>> = BTreeMap::new();
+        for row in self.seen().await? {
+            if self.counts(&row.object) {
+                rollouts.entry((*row.object).clone()).or_insert(Some(row));
+            }
+        }
+        for object in self.expected() {
+            rollouts.entry(object).or_insert(None);
+        }
+        for object in &self.named {
+            if !rollouts.keys().any(|known| is_called(known, object)) {
+                rollouts.insert(object.clone(), None);
+            }
+        }
+        let mut found = Vec::new();
+        let mut previous = BTreeSet::new();
+        for (object, rollout) in rollouts.into_iter().take(MEMBERS) {
+            let Some(it) = self.look_up(object, rollout).await? else { continue };
+            if self.configuration.watched() != Some(it.object.cluster.as_str()) {
+                previous.extend(before(&it).map(|before| (it.object.cluster.clone(), before)));
+            }
+            found.push(it);
+        }
+        if self.selects.is_some() {
+            self.follow_up(previous, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    fn is_named(&self, object: &ObjectKey) -> bool {
+        self.named.iter().any(|named| is_called(named, object))
+    }
+
+    fn counts(&self, object: &ObjectKey) -> bool {
+        self.cluster.is_none_or(|cluster| cluster == object.cluster)
+            && (self.is_named(object) || self.selects.is_some_and(|selects| selects(object)))
+    }
+
+    /// The rollouts of the revision, newest first.
+    async fn seen(&self) -> Result<Vec<RolloutRow>, Unanswered> {
+        let cluster = || self.cluster.map(str::to_owned);
+        if self.selects.is_some() {
+            let object = ObjectFilter { cluster: cluster(), ..ObjectFilter::default() };
+            return self.rollouts(object, self.revision).await;
+        }
+        let mut rows = Vec::new();
+        for ObjectKey { kind, namespace, name, .. } in &self.named {
+            let [kind, namespace, name] = [kind, namespace, name].map(|text| Some(text.clone()));
+            let object = ObjectFilter { cluster: cluster(), group: None, kind, namespace, name };
+            rows.extend(self.rollouts(object, self.revision).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn rollouts(&self, object: ObjectFilter, revision: &str) -> Result<Vec<RolloutRow>, Unanswered> {
+        let revision = Some(revision.to_owned());
+        let mut query = RolloutQuery { object, revision, ..RolloutQuery::default() };
+        let mut rows = Vec::new();
+        loop {
+            let page = self.store.rollouts(query.clone()).await?;
+            rows.extend(page.items);
+            query.cursor = page.next;
+            if query.cursor.is_none() || rows.len() >= MEMBERS {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// The objects of the index whose source holds the revision.
+    fn expected(&self) -> Vec<ObjectKey> {
+        let cluster = self.configuration.cluster();
+        self.configuration.with_index(|index| {
+            let holds =
+                |object: &IndexedObject| index.source_of(object).is_some_and(|source| source.holds(self.revision));
+            let objects = WATCHED.iter().flat_map(|(kind, _)| index.of_kind(kind));
+            let goes_there = objects
+                .filter(|object| !object.suspended && !object.deleting)
+                .filter(|object| holds(object) || (self.releases && parent(object, index).is_some_and(holds)));
+            let keys = goes_there.map(|object| ObjectKey { cluster: cluster.to_owned(), ..object.key() });
+            keys.filter(|key| self.counts(key)).collect()
+        })
+    }
+
+    /// What is known of an object, if it may be seen and is worth to wait for.
+    async fn look_up(&self, object: ObjectKey, rollout: Option<RolloutRow>) -> Result<Option<Found>, Unanswered> {
+        if !(self.sees)(&object).await.map_err(Unanswered::Permission)? {
+            return Ok(None);
+        }
+        let state = self.store.object_state(&object).await?.unwrap_or_default();
+        let is_watched = self.configuration.watched() == Some(object.cluster.as_str())
+            && self.configuration.is_synced()
+            && WATCHED.contains(&(object.kind.as_str(), object.group.as_str()));
+        let watched = is_watched.then(|| {
+            self.configuration.with_index(|index| {
+                let present = index.get(&object.kind, &object.namespace, &object.name);
+                present.map(|present| Present::of(present, index))
+            })
+        });
+        let found = Found { object, rollout, state, watched };
+        let ended =
+            found.rollout.as_ref().is_some_and(|rollout| matches!(rollout.state, Phase::Succeeded | Phase::Failed));
+        Ok((!found.rests() || ended || self.is_named(&found.object)).then_some(found))
+    }
+
+    /// Where nobody watches, objects that still have what others had before the revision are expected to follow them.
+    async fn follow_up(&self, previous: BTreeSet<(String, String)>, found: &mut Vec<Found>) -> Result<(), Unanswered> {
+        for (cluster, revision) in previous {
+            let filter = ObjectFilter { cluster: Some(cluster), ..ObjectFilter::default() };
+            for row in self.rollouts(filter, &revision).await? {
+                let known = found.iter().any(|found| found.object == *row.object);
+                if known || found.len() >= MEMBERS || !self.counts(&row.object) {
+                    continue;
+                }
+                let Some(it) = self.look_up((*row.object).clone(), None).await? else { continue };
+                let current = it.state.rollouts.current();
+                if current.is_some_and(|current| revision::same(&current.revision, &revision)) {
+                    found.push(it);
+                }
+            }
+        }
+        found.sort_by(|a, b| a.object.cmp(&b.object));
+        Ok(())
+    }
+}
+
+/// The group that watched objects of a kind have.
+pub fn group_of(kind: &str) -> &'static str {
+    WATCHED.iter().find(|(watched, _)| *watched == kind).map_or("", |(_, group)| group)
+}
+
+fn is_called(one: &ObjectKey, other: &ObjectKey) -> bool {
+    (&one.kind, &one.namespace, &one.name) == (&other.kind, &other.namespace, &other.name)
+}
+
+/// The revision that an object had before the one that is asked for, if that can be told from all others.
+fn before(found: &Found) -> Option<String> {
+    let row = found.rollout.as_ref()?;
+    let rollouts = found.state.rollouts.rollouts();
+    let at = rollouts.iter().position(|rollout| rollout.id == row.id)?;
+    let before = &rollouts.get(at.checked_sub(1)?)?.revision;
+    Revision::parse(before).whole_hash().map(|_| before.clone())
+}
+
+fn trace(row: &RolloutRow) -> Trace<'_> {
+    Trace {
+        id: row.id,
+        revision: &row.revision,
+        origin_revision: row.origin_revision.as_deref(),
+        state: row.state,
+        reason: &row.reason,
+        message: &row.message,
+        started: row.started,
+        finished: row.finished,
+        said: row.finished.unwrap_or(row.started),
+        superseded_by: row.superseded_by.as_ref(),
+        last_event: row.last_event,
+    }
+}

@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use belfry_core::rollout::Phase;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{OURS, Runs, scene},
-    support::shared,
+    harness::{OURS, Runs, result, scene},
+    support::{root, shared},
 };
 
 /// Runs as Tekton makes them, but for the group of the task.
@@ -61,4 +62,37 @@ async fn each_is_understood() {
     assert_eq!(first.revision, "main@sha1:985f8f08fad492ca9166cd880b7938e0d7aab4e9");
     let names: Vec<_> = first.objects.iter().map(|object| object.name.as_deref().unwrap()).collect();
     assert_eq!(names, ["app", "infra"]);
+}
+
+/// The example asks what can be asked, and uses results that there are.
+#[tokio::test]
+async fn the_example_is_understood() {
+    let Some((runs, world, _belfry)) = scene("example").await else { return };
+    let file = root().join("examples/tekton/pipeline.yaml");
+    let text = fs::read_to_string(file).unwrap().replace("$(tasks.build.results.commit)", "abcdef0");
+    let pipeline: Value = serde_saphyr::from_str(&text).unwrap();
+    let tasks = pipeline["spec"]["tasks"].as_array().unwrap();
+    let task = tasks.iter().find(|task| task["taskRef"]["kind"] == "FluxDeploymentWait").unwrap();
+    let run = json!({
+        "apiVersion": "tekton.dev/v1beta1", "kind": "CustomRun", "metadata": { "name": "example" },
+        "spec": {
+            "customRef": task["taskRef"], "params": task["params"], "retries": task["retries"], "timeout": task["timeout"],
+        },
+    });
+    create(&runs, run).await;
+    runs.custom("example", "Unknown", "Waiting").await;
+    for object in ["shop", "shop-config"] {
+        let object = format!("Kustomization/flux-system/{object}");
+        world.happens("abcdef0", &object, Phase::Succeeded, "ReconciliationSucceeded");
+    }
+    let done = runs.custom("example", "True", "ReconciliationSucceeded").await;
+    let used: Vec<_> =
+        text.split("$(tasks.deployed.results.").skip(1).map(|rest| rest.split_once(')').unwrap().0).collect();
+    assert_eq!(used, ["revision", "revision", "duration"]);
+    used.into_iter().for_each(|name| assert!(!result(&done, name).is_empty()));
+    let documented = fs::read_to_string(root().join("docs/tekton.md")).unwrap();
+    for result in done["status"]["results"].as_array().unwrap() {
+        let name = result["name"].as_str().unwrap();
+        assert!(documented.contains(&format!("`{name}`")), "{name} is not in the docs");
+    }
 }

@@ -35,7 +35,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::{Semaphore, watch};
 
 pub use grant::Holder;
-pub use person::Person;
+pub use person::{Person, may_get};
 
 use self::{rules::Rules, strangers::Strangers};
 use crate::{

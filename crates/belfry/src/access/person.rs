@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use belfry_cluster::{Access as Permission, Cluster, User};
+use belfry_cluster::{Access as Permission, Cluster, Error, User};
 use belfry_core::{ConfigKey, ConfigKind, ObjectKey};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -39,19 +39,7 @@ impl Person {
     /// When the token is no longer good, or the API server can't be asked.
     pub async fn may_read(&self, object: &ObjectKey) -> Result<bool, Denied> {
         let user = self.user().await?;
-        if object.cluster != *self.local || object.kind.is_empty() {
-            return self.may_with_cluster(&user, "get", &object.cluster).await;
-        }
-        let ObjectKey { group, namespace, name, .. } = object;
-        let resource = plural(&object.kind);
-        let named = Permission { verb: "get", group, resource: &resource, namespace, name };
-        // Whoever may get all of them, or all of a namespace, is asked about once and not for each object.
-        for permission in [Permission { namespace: "", name: "", ..named }, Permission { name: "", ..named }, named] {
-            if self.allows(&user, permission).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        may_get(&self.cluster, &self.local, &user, object).await.map_err(|error| unasked(&error))
     }
 
     /// Whether a delivery that this object caused may be put in line again.
@@ -88,14 +76,38 @@ impl Person {
     }
 
     async fn may_with_cluster(&self, user: &User, verb: &str, cluster: &str) -> Result<bool, Denied> {
-        let name = if cluster.is_empty() { LOCAL } else { cluster };
-        let permission = Permission { verb, group: CLUSTERS, resource: "clusters", namespace: "", name };
-        self.allows(user, permission).await
+        self.allows(user, with_cluster(verb, cluster)).await
     }
 
     async fn allows(&self, user: &User, permission: Permission<'_>) -> Result<bool, Denied> {
         self.cluster.allows(user, permission).await.map_err(|error| unasked(&error))
     }
+}
+
+/// Whether a user may get an object by the rules of the local cluster. What other clusters tell, and events without an
+/// object, are for who may get the cluster as a whole.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn may_get(cluster: &Cluster, local: &str, user: &User, object: &ObjectKey) -> Result<bool, Error> {
+    if object.cluster != local || object.kind.is_empty() {
+        return cluster.allows(user, with_cluster("get", &object.cluster)).await;
+    }
+    let ObjectKey { group, namespace, name, .. } = object;
+    let resource = plural(&object.kind);
+    let named = Permission { verb: "get", group, resource: &resource, namespace, name };
+    // Whoever may get all of them, or all of a namespace, is asked about once and not for each object.
+    for permission in [Permission { namespace: "", name: "", ..named }, Permission { name: "", ..named }, named] {
+        if cluster.allows(user, permission).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn with_cluster<'a>(verb: &'a str, cluster: &'a str) -> Permission<'a> {
+    let name = if cluster.is_empty() { LOCAL } else { cluster };
+    Permission { verb, group: CLUSTERS, resource: "clusters", namespace: "", name }
 }
 
 pub(super) fn unasked(error: &belfry_cluster::Error) -> Denied {

@@ -61,6 +61,12 @@ fn flux_signed(belfry: &Belfry, key: &str, body: &str) -> RequestBuilder {
     post(belfry, body).header("X-Signature", format!("sha256={}", sign(key, body)))
 }
 
+/// The same with the name of the cluster whose key it is, so that it is looked at however many failures there were.
+fn named(belfry: &Belfry, key: &str, body: &str) -> RequestBuilder {
+    let request = client().post(format!("{}/events?cluster=us", belfry.api)).body(body.to_owned());
+    request.header("X-Signature", format!("sha256={}", sign(key, body)))
+}
+
 fn signed_at(belfry: &Belfry, key: &str, body: &str, offset: i64) -> RequestBuilder {
     signed_as(belfry, key, body, offset, "42")
 }
@@ -179,13 +185,13 @@ async fn credentials_are_exchanged_without_a_restart_and_a_bad_file_changes_noth
         number += 1;
         of(&format!("app-{number}"))
     };
-    assert_eq!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &body())).await, 202);
 
     // Both count while the senders change over.
     fs::write(belfry.folder.path().join("secrets/us-next"), next).unwrap();
     fs::write(&access, ACCESS.replace("[secrets/us]", "[secrets/us, secrets/us-next]")).unwrap();
     until_taken(&belfry, next, &mut body, true).await;
-    assert_eq!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &body())).await, 202);
 
     // A bad file is told of, and what was in force stays so.
     fs::write(&access, ACCESS.replace("[secrets/us]", "[secrets/nowhere]")).unwrap();
@@ -196,16 +202,16 @@ async fn credentials_are_exchanged_without_a_restart_and_a_bad_file_changes_noth
     })
     .await
     .unwrap();
-    assert_eq!(status(flux_signed(&belfry, next, &body())).await, 202);
+    assert_eq!(status(named(&belfry, next, &body())).await, 202);
 
     // The key in a file is exchanged, as when a Secret's mount changes.
     fs::write(&access, ACCESS).unwrap();
     until_taken(&belfry, next, &mut body, false).await;
-    assert_eq!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &body())).await, 202);
     fs::write(&secret, next).unwrap();
     until_taken(&belfry, next, &mut body, true).await;
     // So many failures may be answered 429.
-    assert_ne!(status(flux_signed(&belfry, KEY, &body())).await, 202);
+    assert_ne!(status(named(&belfry, KEY, &body())).await, 202);
     let log = belfry.process.lines().join("\n");
     assert!(!log.contains(KEY) && !log.contains(next));
 }
@@ -215,7 +221,7 @@ async fn until_taken(belfry: &Belfry, key: &str, body: &mut impl FnMut() -> Stri
     let body = std::sync::Mutex::new(body);
     until(&format!("the key to be taken: {taken}"), PATIENCE, async || {
         let next = (body.lock().unwrap())();
-        let status = status(flux_signed(belfry, key, &next)).await;
+        let status = status(named(belfry, key, &next)).await;
         ensure!((status == 202) == taken, "it is answered {status}");
         Ok(())
     })
@@ -269,6 +275,78 @@ async fn guessing_is_slowed_down_and_good_credentials_are_not() {
     }
     assert!(unauthorized >= 20, "{unauthorized}");
     assert_eq!(status(post(&belfry, &of("a")).bearer_auth(EU)).await, 202);
-    assert_eq!(status(flux_signed(&belfry, KEY, &of("b"))).await, 202);
+    assert_eq!(status(named(&belfry, KEY, &of("b"))).await, 202);
     assert_eq!(rollouts(&belfry).await.len(), 2);
+    until("a signature that names no cluster to be held back", PATIENCE, async || {
+        let guess = client().get(format!("{}/api/v1/rollouts", belfry.api)).bearer_auth("one-more-guess-here");
+        let _ = guess.send().await?;
+        let status = status(flux_signed(&belfry, KEY, &of("c"))).await;
+        ensure!(status == 429, "{status}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// `cluster:Kind/namespace/name` of a list's items, without repeats.
+async fn listed(belfry: &Belfry, path: &str, token: &str) -> Vec<String> {
+    let request = client().get(format!("{}{path}", belfry.api)).bearer_auth(token);
+    let list: Value = request.send().await.unwrap().json().await.unwrap();
+    let items = list["items"].as_array().or(list.as_array()).unwrap_or_else(|| panic!("{path}: {list}"));
+    let text = |item: &Value, field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    let mut listed: Vec<_> =
+        items.iter().map(|item| format!("{}:{}", text(item, "cluster"), text(item, "object"))).collect();
+    listed.sort();
+    listed.dedup();
+    listed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_sees_its_namespaces_in_its_clusters() {
+    let belfry = strict(&[]).await;
+    let tokens = "
+- {name: apps, tokenFile: secrets/apps, namespaces: [apps], clusters: [local, eu]}
+- {name: eu-only, tokenFile: secrets/eu-only, namespaces: ['*'], clusters: [eu]}
+clusters:";
+    for (name, token) in [("apps", "token-for-apps-only"), ("eu-only", "token-for-eu-alone")] {
+        fs::write(belfry.folder.path().join("secrets").join(name), token).unwrap();
+    }
+    fs::write(belfry.folder.path().join("access.yaml"), ACCESS.replace("\nclusters:", tokens)).unwrap();
+    for (sender, cluster) in [(EU, "eu"), (HERE, "")] {
+        for namespace in ["apps", "infra"] {
+            let mut event = event("shop", "info", &format!("{cluster}{namespace}"));
+            event["involvedObject"]["namespace"] = json!(namespace);
+            assert_eq!(status(post(&belfry, &event.to_string()).bearer_auth(sender)).await, 202);
+        }
+        let unnamed = json!({"reason": "BuildFailed", "message": cluster, "metadata": {"revision": "a"}});
+        assert_eq!(status(post(&belfry, &unnamed.to_string()).bearer_auth(sender)).await, 202);
+    }
+    let apps = [":Kustomization/apps/shop", "eu:Kustomization/apps/shop"];
+    let eu = ["eu://", "eu:Kustomization/apps/shop", "eu:Kustomization/infra/shop"];
+    let all = [&apps[..1], &[":Kustomization/infra/shop", "://"], &eu].concat();
+    until("the new tokens to count", PATIENCE, async || {
+        let request = client().get(format!("{}/api/v1/rollouts", belfry.api)).bearer_auth("token-for-eu-alone");
+        ensure!(status(request).await == 200);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for (token, expected) in [("token-for-apps-only", &apps[..]), ("token-for-eu-alone", &eu), (READER, &all)] {
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        for path in ["/api/v1/rollouts", "/api/v1/events", "/api/v1/objects"] {
+            assert_eq!(listed(&belfry, path, token).await, expected, "{path} with {token}");
+        }
+    }
+    let ask = |path: &str| client().get(format!("{}{path}", belfry.api)).bearer_auth("token-for-apps-only");
+    for (path, expected) in [
+        ("/api/v1/explain?object=Kustomization/apps/shop", 200),
+        ("/api/v1/explain?object=Kustomization/apps/shop&cluster=eu", 200),
+        ("/api/v1/explain?object=Kustomization/infra/shop", 404),
+        ("/api/v1/explain?object=Kustomization/infra/nothing-there", 404),
+        ("/api/v1/wait?revision=a&timeout=0s&object=Kustomization/apps/shop", 200),
+        ("/api/v1/wait?revision=a&timeout=0s&object=Kustomization/infra/shop", 403),
+    ] {
+        assert_eq!(status(ask(path)).await, expected, "{path}");
+    }
 }

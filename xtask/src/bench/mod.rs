@@ -13,6 +13,7 @@ mod resources;
 mod sink;
 mod steady;
 mod throughput;
+mod waits;
 mod webhooks;
 
 use std::{
@@ -62,6 +63,8 @@ enum Part {
     Steady,
     /// Webhooks at a steady rate
     Webhooks,
+    /// Many who wait for one revision
+    Waits,
     /// Resident memory
     Memory,
     /// Time from start to ready
@@ -166,6 +169,9 @@ impl Bench {
             }
             if self.wants(Part::Webhooks) {
                 webhooks::round(bed, &scale, report)?;
+            }
+            if self.wants(Part::Waits) {
+                waits::round(bed, report)?;
             }
         }
         if self.wants(Part::Memory) {

@@ -29,6 +29,10 @@ pub struct Server {
     pub events: SocketAddr,
     /// Where webhooks are posted to.
     pub receivers: Option<SocketAddr>,
+    /// Where the API is.
+    pub api: Option<SocketAddr>,
+    /// Where the metrics are.
+    pub metrics: Option<SocketAddr>,
     health: Option<SocketAddr>,
     started: Instant,
     log: Arc<Mutex<VecDeque<String>>>,
@@ -74,13 +78,16 @@ impl Server {
             std::thread::spawn(move || read_log(stderr, &log, &serving));
         }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, events: nowhere, receivers: None, health: None, started, log };
+        let mut server =
+            Self { child, events: nowhere, receivers: None, api: None, metrics: None, health: None, started, log };
         let Ok(line) = served.recv_timeout(PATIENCE) else {
             bail!("{} did not come up:\n{}", command.get_program().display(), server.last_words());
         };
         let address = |key: &str| line.get(key)?.as_str()?.parse().ok();
         server.events = address("events").context("it doesn't say where it takes events")?;
         server.receivers = address("receivers");
+        server.api = address("api");
+        server.metrics = address("metrics");
         server.health = address("health");
         Ok(server)
     }
@@ -176,7 +183,11 @@ fn read_log(stderr: ChildStderr, log: &Mutex<VecDeque<String>>, serving: &mpsc::
     }
 }
 
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+/// Gets a page, head and all.
+///
+/// # Errors
+/// When nobody answers.
+pub fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;

@@ -69,7 +69,7 @@ pub(super) struct Cluster {
 }
 
 fn local() -> Vec<String> {
-    vec![super::person::LOCAL.to_owned()]
+    vec![super::rights::LOCAL.to_owned()]
 }
 
 impl Issuer {

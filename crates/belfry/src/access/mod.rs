@@ -7,6 +7,7 @@
 mod file;
 mod grant;
 mod person;
+pub mod rights;
 mod rules;
 mod sender;
 mod signature;
@@ -48,7 +49,7 @@ use crate::{
 /// How often the file is looked at for changes. Polling, since the mount of a Secret changes by swapping links.
 const POLL: Duration = Duration::from_secs(2);
 /// Signatures that are checked at a time: a body may be large, and the keys may be many.
-const VERIFIERS: usize = 4;
+const VERIFIERS: usize = 2;
 
 type Hash = [u8; 32];
 

@@ -6,12 +6,7 @@ use belfry_cluster::{Access as Permission, Cluster, User};
 use belfry_core::{ConfigKey, ConfigKind, ObjectKey};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Denied;
-
-/// The group of the resource that stands for a cluster as a whole. There is no such object, only rules about it.
-const CLUSTERS: &str = "belfry.dev";
-/// What the local cluster is called in rules if it has no name.
-pub(super) const LOCAL: &str = "local";
+use super::{Denied, rights};
 
 /// A user of the Kubernetes API, by a token that may end or be revoked meanwhile.
 #[derive(Clone)]
@@ -39,19 +34,7 @@ impl Person {
     /// When the token is no longer good, or the API server can't be asked.
     pub async fn may_read(&self, object: &ObjectKey) -> Result<bool, Denied> {
         let user = self.user().await?;
-        if object.cluster != *self.local || object.kind.is_empty() {
-            return self.may_with_cluster(&user, "get", &object.cluster).await;
-        }
-        let ObjectKey { group, namespace, name, .. } = object;
-        let resource = plural(&object.kind);
-        let named = Permission { verb: "get", group, resource: &resource, namespace, name };
-        // Whoever may get all of them, or all of a namespace, is asked about once and not for each object.
-        for permission in [Permission { namespace: "", name: "", ..named }, Permission { name: "", ..named }, named] {
-            if self.allows(&user, permission).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        rights::may_get(&self.cluster, &user, &self.local, object).await.map_err(|error| unasked(&error))
     }
 
     /// Whether a delivery that this object caused may be put in line again.
@@ -67,7 +50,8 @@ impl Person {
         };
         let (group, namespace, name) = (belfry_api::GROUP, &*route.namespace, &*route.name);
         let user = self.user().await?;
-        self.allows(&user, Permission { verb: "update", group, resource, namespace, name }).await
+        let permission = Permission { verb: "update", group, resource, namespace, name };
+        self.cluster.allows(&user, permission).await.map_err(|error| unasked(&error))
     }
 
     /// Whether events may be posted for the local cluster.
@@ -76,7 +60,8 @@ impl Person {
     /// When the token is no longer good, or the API server can't be asked.
     pub(super) async fn may_post(&self) -> Result<bool, Denied> {
         let user = self.user().await?;
-        self.may_with_cluster(&user, "create", &self.local).await
+        let permission = rights::of_cluster("create", &self.local);
+        self.cluster.allows(&user, permission).await.map_err(|error| unasked(&error))
     }
 
     async fn user(&self) -> Result<User, Denied> {
@@ -86,16 +71,6 @@ impl Person {
             Err(error) => Err(unasked(&error)),
         }
     }
-
-    async fn may_with_cluster(&self, user: &User, verb: &str, cluster: &str) -> Result<bool, Denied> {
-        let name = if cluster.is_empty() { LOCAL } else { cluster };
-        let permission = Permission { verb, group: CLUSTERS, resource: "clusters", namespace: "", name };
-        self.allows(user, permission).await
-    }
-
-    async fn allows(&self, user: &User, permission: Permission<'_>) -> Result<bool, Denied> {
-        self.cluster.allows(user, permission).await.map_err(|error| unasked(&error))
-    }
 }
 
 pub(super) fn unasked(error: &belfry_cluster::Error) -> Denied {
@@ -103,51 +78,4 @@ pub(super) fn unasked(error: &belfry_cluster::Error) -> Denied {
         tracing::error!("can't ask who may use the API: {}", error.explain());
     }
     Denied::Unavailable("the API server can't be asked who you are and what you may read".to_owned())
-}
-
-/// The resource of a kind, by the rule that names every resource of Flux. A wrong guess is a resource that nobody was
-/// given rights to.
-fn plural(kind: &str) -> String {
-    let kind = kind.to_lowercase();
-    let vowel_before_y = ["ay", "ey", "iy", "oy", "uy"].iter().any(|end| kind.ends_with(end));
-    match kind.strip_suffix('y') {
-        Some(stem) if !vowel_before_y => format!("{stem}ies"),
-        _ if ["s", "x", "ch", "sh"].iter().any(|end| kind.ends_with(end)) => kind + "es",
-        _ => kind + "s",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_and_their_resources() {
-        for (kind, resource) in [
-            ("Alert", "alerts"),
-            ("ArtifactGenerator", "artifactgenerators"),
-            ("Bucket", "buckets"),
-            ("Canary", "canaries"),
-            ("CommitStatus", "commitstatuses"),
-            ("ExternalArtifact", "externalartifacts"),
-            ("FluxInstance", "fluxinstances"),
-            ("Gateway", "gateways"),
-            ("GitRepository", "gitrepositories"),
-            ("HelmChart", "helmcharts"),
-            ("HelmRelease", "helmreleases"),
-            ("HelmRepository", "helmrepositories"),
-            ("ImagePolicy", "imagepolicies"),
-            ("ImageRepository", "imagerepositories"),
-            ("ImageUpdateAutomation", "imageupdateautomations"),
-            ("Ingress", "ingresses"),
-            ("Kustomization", "kustomizations"),
-            ("OCIRepository", "ocirepositories"),
-            ("Provider", "providers"),
-            ("Receiver", "receivers"),
-            ("ResourceSet", "resourcesets"),
-            ("Terraform", "terraforms"),
-        ] {
-            assert_eq!(plural(kind), resource);
-        }
-    }
 }

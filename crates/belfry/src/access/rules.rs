@@ -18,7 +18,7 @@ use super::{
     file::{self, File},
     grant::{Grant, Names, Role},
     hash,
-    person::LOCAL,
+    rights::LOCAL,
     signature::{Signature, digest},
 };
 

@@ -1,6 +1,6 @@
 //! Who posts an event to the API, which alone says of which cluster it is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{Access, Denied, bearer, hash, peer, rules::Rules, signature::Signature};
 use crate::{api::Caller, dispatcher::now, server::WholeRequest};
@@ -47,6 +47,12 @@ impl Access {
         signature: Signature,
         only: Option<String>,
     ) -> Result<Arc<str>, Denied> {
+        // Trying all keys costs as much as there are clusters. Who names one is never held back.
+        if only.is_none()
+            && let Some(wait) = self.strangers.over(peer(request), Instant::now())
+        {
+            return Err(Denied::TooMany(wait));
+        }
         let _turn = self.verifiers.acquire().await;
         let body = request.body().clone();
         let found = tokio::task::spawn_blocking(move || {

@@ -68,6 +68,11 @@ impl Strangers {
         if known.is_some_and(|at| now - at < LATELY) {
             return None;
         }
+        self.over(peer, now)
+    }
+
+    /// How long it takes until an address may fail again.
+    pub(super) fn over(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let over = (*addresses.get(&network(peer))? + EVERY).checked_duration_since(now + EVERY * BURST);
         over.filter(|over| !over.is_zero())

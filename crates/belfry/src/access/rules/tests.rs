@@ -188,3 +188,23 @@ fn what_is_taken_out_ends_and_what_stays_goes_on() {
     last.replace(&later);
     assert!(reads(&holders[0]).is_err());
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_good() {
+    let docs = include_str!("../../../../../docs/access.md");
+    let folder = folder();
+    for (name, text) in [
+        ("dashboards.token", "a-token-of-16-chars"),
+        ("prod-eu.key", "a-key-of-16-bytes"),
+        ("prod-eu.token", "another-token-here"),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let blocks: Vec<&str> =
+        docs.split("```yaml\n# access.yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let rules = load(&folder, "", block).unwrap();
+        assert!(!rules.is_empty());
+    }
+}

@@ -20,6 +20,7 @@ use crate::{
     queries::{
         AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow,
     },
+    stats::Shared,
     types::{Claims, DestId, LaneId, Redelivered, Room, Settlement},
 };
 
@@ -207,6 +208,10 @@ pub(crate) struct Size {
 /// decided is decided while that lane can't change.
 pub(crate) trait Writer: Send {
     fn begin(&mut self, tail: Seq) -> Result<Begun>;
+    /// Webhooks that other writers recorded before what `begin` began, since this was asked last.
+    fn other_hooks(&mut self) -> Vec<RememberedHook> {
+        Vec::new()
+    }
     /// The objects, which are made known if they weren't.
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>>;
     /// The numbers of configuration objects, which are made known if they weren't.
@@ -218,8 +223,17 @@ pub(crate) trait Writer: Send {
     fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added>;
     /// Writes outcomes down; in a finished state lane what is older than its newest is superseded, and a finished lane is free again once this is committed.
     fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled>;
+    /// The same for several, in their order; for engines to which each statement is a round trip.
+    fn settle_all(&mut self, settlements: &[&Settlement], now: Time) -> Result<Vec<Settled>> {
+        settlements.iter().map(|settlement| self.settle(settlement, now)).collect()
+    }
     /// The lane is free again, untouched, once this is committed. Says whose it is, if it was in flight.
     fn release(&mut self, lane: LaneId) -> Result<Option<DestId>>;
+    /// The same for several.
+    fn release_all(&mut self, lanes: &[LaneId]) -> Result<Vec<DestId>> {
+        let dests: Result<Vec<_>> = lanes.iter().map(|lane| self.release(*lane)).collect();
+        Ok(dests?.into_iter().flatten().collect())
+    }
     /// All waiting lanes of the destination are due; one in flight is due when it is finished.
     fn wake(&mut self, dest: DestId, now: Time) -> Result<()>;
     /// Puts a settled delivery in line again, under a new number; says also how many it superseded.
@@ -293,4 +307,20 @@ pub(crate) trait Reader: Send + Sync {
     fn tend(&self) -> Result<()>;
     /// How often `tend` wants to be called.
     fn tend_every(&self) -> Duration;
+    /// How many reads may go on at a time.
+    fn parallel(&self) -> usize {
+        4
+    }
+    /// Whether others use the same database, so that what they do must be followed.
+    fn follows(&self) -> bool {
+        false
+    }
+    /// Follows what others do, until `stop`.
+    fn follow(&self, _shared: &Shared) {}
+    /// Ends `follow`.
+    fn stop(&self) {}
+    /// Whether what is claimed is sure to stay so for as long as an attempt may take.
+    fn leased(&self) -> bool {
+        true
+    }
 }

@@ -295,6 +295,10 @@ pub(crate) trait Reader: Send + Sync {
     fn gone(&self, before: Time) -> Result<Vec<Gone>>;
     /// Events after `after` and before `before` that may be pruned, oldest first, each with the bytes of its body.
     fn prunable(&self, after: Seq, before: Seq, which: Prunable, limit: u32) -> Result<Vec<(Seq, u64)>>;
+    /// Removes what is wholly older and can go as a whole, at once; says how many events that were.
+    fn prune_whole(&self, _before: Seq) -> Result<u64> {
+        Ok(0)
+    }
     /// Lanes after this one that nothing waits in and no event used since `before`.
     fn idle_lanes(&self, after: LaneId, before: Time, limit: u32) -> Result<Vec<LaneId>>;
     /// Rollouts after `after` and before `before` that are no longer needed: what last changed them was pruned, nothing is
@@ -319,6 +323,10 @@ pub(crate) trait Reader: Send + Sync {
     fn follow(&self, _shared: &Shared) {}
     /// Ends `follow`.
     fn stop(&self) {}
+    /// Whether what is to be done once, by whomever, is for this one.
+    fn leads(&self) -> Result<bool> {
+        Ok(true)
+    }
     /// Whether what is claimed is sure to stay so for as long as an attempt may take.
     fn leased(&self) -> bool {
         true

@@ -25,7 +25,7 @@ const LANE_BYTES: i64 = 1 << 20;
 /// Bytes of bodies after which no more lanes are claimed.
 const CLAIM_BYTES: i64 = 32 << 20;
 
-/// What is in flight here under another name is left out until it has ended.
+/// What is in flight here, under whatever name, is left out until that is known to have ended.
 const TAKE: &str = "WITH found AS MATERIALIZED (
         SELECT x.id FROM unnest($1::INT8[], $2::INT8[], $3::INT8[]) p(dest, room, horizon) CROSS JOIN LATERAL (
             SELECT id FROM lane WHERE lane.dest = p.dest AND due <= p.horizon AND owner IS NULL AND NOT id = ANY($5)
@@ -37,7 +37,7 @@ const TAKE: &str = "WITH found AS MATERIALIZED (
 const ORPHANS: &str = "UPDATE lane SET owner = NULL, first = NULL, woken = FALSE
     WHERE due IS NOT NULL AND owner = $1 AND NOT id = ANY($2)";
 const NEXT: &str = "SELECT p.dest, (SELECT due FROM lane WHERE lane.dest = p.dest AND due IS NOT NULL AND owner IS NULL
-    ORDER BY due LIMIT 1) FROM unnest($1::INT8[]) WITH ORDINALITY p(dest, n) ORDER BY p.n";
+    AND NOT id = ANY($2) ORDER BY due LIMIT 1) FROM unnest($1::INT8[]) WITH ORDINALITY p(dest, n) ORDER BY p.n";
 /// The first deliveries of each lane, as far as there is room for their bodies; the tail as it is when they are read.
 const EVENTS: &str =
     "SELECT d.lane, d.id, d.event, d.attempts, d.route, d.object, e.origin, e.change, e.body, d.tail FROM (
@@ -87,15 +87,16 @@ impl PgReader {
         let dests: Vec<i64> = rooms.iter().map(|(dest, _)| dest.0).collect();
         let counts: Vec<i64> = rooms.iter().map(|(_, room)| room.lanes.into()).collect();
         let horizons: Vec<i64> = rooms.iter().map(|(_, room)| if room.probe { i64::MAX } else { now.0 }).collect();
-        let strays = self.flight.strays();
-        let next = step(NEXT, [&dests]);
+        // Also what is freed there, and not known to be: its end may still be written a second time.
+        let here = self.flight.lanes();
+        let next = step(NEXT, [&dests, &here]);
         if counts.iter().all(|count| *count == 0) {
             return Ok(Claims { lanes: Vec::new(), next_due: next_due(&link.pipeline(&[next])?[0]) });
         }
         let rows = link.pipeline(&[
             step("BEGIN", []),
             step("SET LOCAL synchronous_commit = off", []),
-            step(TAKE, [&dests, &counts, &horizons, &owner, &strays]),
+            step(TAKE, [&dests, &counts, &horizons, &owner, &here]),
             step("COMMIT", []),
         ])?;
         let mut taken: Vec<Taken> = rows[2].iter().map(taken).collect();
@@ -104,7 +105,7 @@ impl PgReader {
         }
         let place: HashMap<i64, usize> = dests.iter().enumerate().map(|(n, dest)| (*dest, n)).collect();
         taken.sort_by_key(|lane| (place.get(&lane.dest.0).copied(), lane.due, lane.lane));
-        let claims = self.read_lanes(link, &taken, &dests)?;
+        let claims = self.read_lanes(link, &taken, &dests, &here)?;
         // Only now: a claim that fails half-way is no claim.
         self.flight.claim(owner, claims.lanes.iter().map(|claim| (claim.lane, claim.dest)));
         if claims.lanes.len() < taken.len() {
@@ -113,7 +114,7 @@ impl PgReader {
         Ok(claims)
     }
 
-    fn read_lanes(&self, link: &mut Link, taken: &[Taken], dests: &[i64]) -> Result<Claims> {
+    fn read_lanes(&self, link: &mut Link, taken: &[Taken], dests: &[i64], here: &[i64]) -> Result<Claims> {
         let of_kind = |kind: DeliveryKind| {
             let lanes = taken.iter().filter(move |lane| lane.kind == small(kind.code()));
             lanes.map(|lane| (lane.lane.0, lane.first.unwrap_or(lane.tail))).unzip::<i64, i64, Vec<i64>, Vec<i64>>()
@@ -128,7 +129,7 @@ impl PgReader {
         );
         let hooks = format!("{NEWEST}, h.at FROM {OF_LANES} JOIN hook h ON h.seq = d.event ORDER BY d.lane, d.id DESC");
         let mut steps = vec![
-            step(NEXT, [&dests]),
+            step(NEXT, [&dests, &here]),
             // The claim must outlive a crash of the server: nobody else may go on with these.
             step("SELECT pg_logical_emit_message(true, 'belfry', '')", []),
         ];

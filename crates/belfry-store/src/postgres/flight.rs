@@ -96,12 +96,6 @@ impl Flight {
         }
     }
 
-    /// Lanes that are being drained here though they are someone else's by now: they must not come back before that has ended.
-    pub fn strays(&self) -> Vec<i64> {
-        let state = self.lock();
-        state.lanes.iter().filter(|(_, held)| Some(held.owner) != state.owner).map(|(lane, _)| lane.0).collect()
-    }
-
     /// All that is claimed.
     pub fn lanes(&self) -> Vec<i64> {
         self.lock().lanes.keys().map(|lane| lane.0).collect()
@@ -135,15 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_claimed_under_another_name_is_astray() {
+    fn what_was_claimed_stays_so_under_the_name_it_was_claimed_under() {
         let flight = Flight::new(Duration::from_secs(30));
         flight.lease(1, Instant::now());
         flight.claim(1, [(LaneId(5), DestId(2))]);
-        assert!(flight.strays().is_empty());
         flight.buried();
         flight.lease(2, Instant::now());
-        assert_eq!((flight.strays(), flight.holder(LaneId(5))), (vec![5], Some((1, DestId(2)))));
+        assert_eq!((flight.lanes(), flight.holder(LaneId(5))), (vec![5], Some((1, DestId(2)))));
         flight.free([LaneId(5)]);
-        assert!(flight.strays().is_empty() && flight.lanes().is_empty());
+        assert!(flight.lanes().is_empty());
     }
 }

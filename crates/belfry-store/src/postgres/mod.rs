@@ -12,6 +12,7 @@ mod hooks;
 mod lanes;
 mod link;
 mod names;
+mod partition;
 mod place;
 mod prune;
 mod query;
@@ -46,8 +47,9 @@ pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, 
     let follower =
         Follower::open(Arc::clone(&database), Arc::clone(&flight), voice.clone(), Arc::clone(&options.clock));
     let follower = follower.map_err(failed)?;
-    let writer = PgWriter::new(Arc::clone(&database), link, Arc::clone(&flight), voice);
-    let reader = PgReader::new(database, flight, follower);
+    let (place, writing) = (Arc::clone(&database), Arc::clone(&flight));
+    partition::prepare(&mut link, (options.clock)()).map_err(failed)?;
+    let reader = PgReader::new(database, flight, follower, Arc::clone(&options.clock));
     reader.measure().map_err(failed)?;
-    Ok((writer, reader))
+    Ok((PgWriter::new(place, link, writing, voice), reader))
 }

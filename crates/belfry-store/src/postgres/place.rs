@@ -21,10 +21,8 @@ const FIXED: usize = 3;
 #[derive(Clone)]
 pub struct Database {
     url: Url,
-    /// Connections that one store opens at most.
-    pub connections: usize,
-    /// How long the lanes of a replica stay its own after it was last heard of. No attempt is begun in the last two thirds of it.
-    pub lease: Duration,
+    connections: usize,
+    pub(super) lease: Duration,
 }
 
 #[derive(Clone)]
@@ -51,6 +49,18 @@ impl Database {
     /// The one at the URL in a file, which is read anew for each connection: what is in it may be rotated.
     pub fn in_file(path: impl Into<PathBuf>) -> Self {
         Self::of(Url::File(path.into()))
+    }
+
+    /// Connections that one store opens at most; four are needed.
+    #[must_use]
+    pub fn connections(self, connections: usize) -> Self {
+        Self { connections, ..self }
+    }
+
+    /// How long the lanes of a replica stay its own after it was last heard of. No attempt is begun in the last two thirds of it.
+    #[must_use]
+    pub fn lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
     }
 
     fn of(url: Url) -> Self {

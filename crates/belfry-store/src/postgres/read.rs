@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use super::{
     follow::Follower,
     link::Link,
     names::{Names, config_key},
+    partition,
     place::Database,
 };
 use crate::{
@@ -22,8 +23,11 @@ use crate::{
     hooks::HookRow,
     queries::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, RolloutQuery, RolloutRow},
     stats::Shared,
-    types::{Claims, DestId, LaneId, Room},
+    types::{Claims, Clock, DestId, LaneId, Room},
 };
+
+/// How often partitions are made, if days came for which there are none.
+const PREPARE: Duration = Duration::from_secs(3600);
 
 /// The reading half.
 pub(crate) struct PgReader {
@@ -35,6 +39,9 @@ pub(crate) struct PgReader {
     claims: Mutex<Option<Link>>,
     idle: Mutex<Vec<Link>>,
     bytes: AtomicU64,
+    clock: Clock,
+    /// When partitions were made last.
+    prepared: AtomicI64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -42,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl PgReader {
-    pub(super) fn new(database: Arc<Database>, flight: Arc<Flight>, follower: Follower) -> Self {
+    pub(super) fn new(database: Arc<Database>, flight: Arc<Flight>, follower: Follower, clock: Clock) -> Self {
         Self {
             database,
             flight,
@@ -51,6 +58,8 @@ impl PgReader {
             claims: Mutex::default(),
             idle: Mutex::default(),
             bytes: AtomicU64::new(0),
+            clock,
+            prepared: AtomicI64::new(0),
         }
     }
 
@@ -223,10 +232,14 @@ impl Reader for PgReader {
     }
 
     fn prunable(&self, after: Seq, before: Seq, which: Prunable, limit: u32) -> Result<Vec<(Seq, u64)>> {
-        let sql = "SELECT seq, octet_length(body)::INT8 FROM event e WHERE seq > $1 AND seq < $2 AND NOT EXISTS(
-             SELECT 1 FROM delivery WHERE event = e.seq AND (state = 0 OR (state = 3 AND $3))) ORDER BY seq LIMIT $4";
+        // By age only what is in no partition, for those go as a whole.
+        let table = if before == Seq(i64::MAX) { "event" } else { "event_rest" };
+        let sql = format!(
+            "SELECT seq, octet_length(body)::INT8 FROM {table} e WHERE seq > $1 AND seq < $2 AND NOT EXISTS(
+             SELECT 1 FROM delivery WHERE event = e.seq AND (state = 0 OR (state = 3 AND $3))) ORDER BY seq LIMIT $4"
+        );
         let well = which == Prunable::SettledWell;
-        let rows = self.read(|link| link.query(sql, &[&after.0, &before.0, &well, &i64::from(limit)]))?;
+        let rows = self.read(|link| link.query(&sql, &[&after.0, &before.0, &well, &i64::from(limit)]))?;
         Ok(rows.iter().map(|row| (Seq(row.get(0)), row.get::<_, i64>(1).unsigned_abs())).collect())
     }
 
@@ -254,7 +267,13 @@ impl Reader for PgReader {
     }
 
     fn tend(&self) -> Result<()> {
-        self.measure()
+        self.measure()?;
+        let now = (self.clock)();
+        if now.since(Time(self.prepared.load(Relaxed))) >= PREPARE {
+            self.read(|link| partition::prepare(link, now))?;
+            self.prepared.store(now.0, Relaxed);
+        }
+        Ok(())
     }
 
     fn tend_every(&self) -> Duration {
@@ -275,6 +294,18 @@ impl Reader for PgReader {
 
     fn stop(&self) {
         self.follower.stop();
+    }
+
+    fn prune_whole(&self, before: Seq) -> Result<u64> {
+        self.read(|link| self.drop_days(link, before))
+    }
+
+    /// The one that has lived longest.
+    fn leads(&self) -> Result<bool> {
+        let Some(owner) = self.flight.leased() else { return Ok(false) };
+        let sql = "SELECT min(id) = $1 FROM replica WHERE until > clock_timestamp()";
+        let rows = self.read(|link| link.query(sql, &[&owner]))?;
+        Ok(rows.first().is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true)))
     }
 
     fn leased(&self) -> bool {

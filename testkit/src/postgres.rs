@@ -4,7 +4,10 @@
 
 use std::{
     fs,
-    os::unix::{fs::chown, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
@@ -60,12 +63,28 @@ impl Postgres {
     /// # Errors
     /// When it does not start.
     pub fn start(settings: &[(&str, &str)]) -> Result<Option<Self>> {
+        Self::start_with(settings, &[])
+    }
+
+    /// The same, with these files in its data folder, readable for the server alone.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Option<Self>> {
         let Some(programs) = programs() else { return Ok(None) };
         let folder = owned_folder()?;
         let data = folder.path().join("data");
         let init = ["--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", "-U", USER];
         let output = as_user(&programs.join("initdb")).args(init).arg("-D").arg(&data).output()?;
         succeeded("initdb", &output)?;
+        for (name, contents) in files {
+            let path = data.join(name);
+            fs::write(&path, contents)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            if let Some((uid, gid)) = other_user() {
+                chown(&path, Some(uid), Some(gid))?;
+            }
+        }
         Self::serve(folder, settings).map(Some)
     }
 

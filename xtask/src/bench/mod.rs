@@ -7,6 +7,7 @@ mod histogram;
 mod load;
 mod machine;
 mod manifests;
+mod postgres;
 mod process;
 mod report;
 mod resources;
@@ -62,6 +63,8 @@ enum Part {
     Steady,
     /// Webhooks at a steady rate
     Webhooks,
+    /// Appends of several replicas to one PostgreSQL
+    Postgres,
     /// Resident memory
     Memory,
     /// Time from start to ready
@@ -167,6 +170,9 @@ impl Bench {
             if self.wants(Part::Webhooks) {
                 webhooks::round(bed, &scale, report)?;
             }
+        }
+        if self.wants(Part::Postgres) {
+            postgres::rounds(bed, &scale, self.rounds(), report)?;
         }
         if self.wants(Part::Memory) {
             // One run takes as long as a whole round, and memory varies little.

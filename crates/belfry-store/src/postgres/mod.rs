@@ -42,6 +42,8 @@ pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, 
     for warning in schema::warnings(&mut link).map_err(failed)? {
         tracing::warn!("{warning}");
     }
+    // Before anything is read: what comes later is caught up with.
+    let seq = link.query_once("SELECT seq FROM head", &[]).map_err(failed)?.first().map_or(0, |row| row.get(0));
     // Marks what this process says on the channel.
     let voice = format!("{:016x}", fastrand::u64(..));
     let follower =
@@ -51,5 +53,5 @@ pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, 
     partition::prepare(&mut link, (options.clock)()).map_err(failed)?;
     let reader = PgReader::new(database, flight, follower, Arc::clone(&options.clock));
     reader.measure().map_err(failed)?;
-    Ok((PgWriter::new(place, link, writing, voice), reader))
+    Ok((PgWriter::new(place, link, writing, voice, seq), reader))
 }

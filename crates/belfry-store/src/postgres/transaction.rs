@@ -41,7 +41,7 @@ pub(crate) struct PgWriter {
     /// What the row of the append lock says, and what it is to say.
     pub(super) head: Head,
     before: Head,
-    /// The last webhook that is known.
+    /// Webhooks up to here are known.
     hook_tail: i64,
     hooks: Vec<RememberedHook>,
     turn: Instant,
@@ -65,7 +65,7 @@ pub(super) struct Head {
 }
 
 impl PgWriter {
-    pub(super) fn new(database: Arc<Database>, link: Link, flight: Arc<Flight>, voice: String) -> Self {
+    pub(super) fn new(database: Arc<Database>, link: Link, flight: Arc<Flight>, voice: String, seq: i64) -> Self {
         Self {
             database,
             link: Some(link),
@@ -73,7 +73,7 @@ impl PgWriter {
             voice,
             head: Head::default(),
             before: Head::default(),
-            hook_tail: 0,
+            hook_tail: seq,
             hooks: Vec::new(),
             turn: Instant::now(),
             freed: Vec::new(),
@@ -278,6 +278,7 @@ impl Writer for PgWriter {
         }
         self.link()?.pipeline(&steps)?;
         self.open = false;
+        self.hook_tail = self.head.seq;
         self.flight.free(self.freed.drain(..));
         PgWriter::forget(self);
         Ok(())

@@ -7,6 +7,7 @@ mod histogram;
 mod load;
 mod machine;
 mod manifests;
+mod postgres;
 mod process;
 mod report;
 mod resources;
@@ -68,6 +69,8 @@ enum Part {
     Webhooks,
     /// Many who wait for one revision
     Waits,
+    /// Appends of several replicas to one PostgreSQL
+    Postgres,
     /// Resident memory
     Memory,
     /// Time from start to ready
@@ -186,6 +189,9 @@ impl Bench {
             if self.wants(Part::Waits) {
                 waits::round(bed, report)?;
             }
+        }
+        if self.wants(Part::Postgres) {
+            postgres::rounds(bed, &scale, self.rounds(), report)?;
         }
         if self.wants(Part::Memory) {
             // One run takes as long as a whole round, and memory varies little.

@@ -58,7 +58,7 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
     let mut last = None;
     for (i, row) in claim.rows.iter().enumerate() {
         shared.give_way(dest.id).await;
-        if shared.stopping() || (i > 0 && dest.circuit().is_open()) {
+        if shared.stopping() || !shared.store.leased() || (i > 0 && dest.circuit().is_open()) {
             break;
         }
         let known = memo.as_deref().unwrap_or(claim.memo.as_slice());

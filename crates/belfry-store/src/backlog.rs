@@ -56,6 +56,10 @@ impl Backlog {
         }
     }
 
+    pub fn count(&self, dest: DestId) -> u64 {
+        self.lock().get(&dest).map_or(0, |pending| pending.count)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }

@@ -279,6 +279,11 @@ impl Store {
         self.0.shared.stats(self.0.queue.depth(), self.0.reader.bytes())
     }
 
+    /// How many deliveries wait for a destination; cheap.
+    pub fn waiting(&self, dest: DestId) -> u64 {
+        self.0.shared.backlog.count(dest)
+    }
+
     /// Whether the store takes writes; if not, why. After a commit that failed it tries again about every second.
     pub fn health(&self) -> Result<(), String> {
         self.0.shared.health()

@@ -25,7 +25,7 @@ use crate::{
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
     environment::{Environment, Standalone},
-    intake::Intake,
+    intake::{Crowd, Intake},
     metrics::Metrics,
     observer::Observer,
     operations::Operations,
@@ -227,6 +227,7 @@ impl Server {
         background.spawn(receivers.clone().keep(stopping.clone()));
         let notifiers =
             Notifiers::new(clients, environment.clone(), settings.workload_identity, settings.cluster_name.clone());
+        let crowd = Arc::new(Crowd::default());
         let parts = Parts {
             store: store.clone(),
             configuration: configuration.clone(),
@@ -235,6 +236,7 @@ impl Server {
             notifiers,
             public_url: settings.public_url,
             board,
+            crowd: crowd.clone(),
         };
         let dispatch = Shared::new(parts, stopping.clone());
         let dispatcher = tokio::spawn(Dispatcher::new(dispatch.clone()).run());
@@ -248,6 +250,7 @@ impl Server {
             cluster: settings.cluster_name.clone(),
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),
+            crowd,
         });
         let interface = Api::new(api::Parts {
             store: store.clone(),

@@ -145,9 +145,11 @@ impl Runs<'_> {
         };
         if let Some(attended) = self.attended.get(&place).filter(|attended| attended.uid == run.uid) {
             attended.seen.send_replace(run.clone());
-            if run.is_done() {
-                // Perhaps by its own task, which is about to tell of it: that one ends by itself.
-                self.attended.remove(&place).map(Attended::release);
+            // Perhaps it is done by its own task, which is about to tell of it: that one ends by itself.
+            if run.is_done()
+                && let Some(attended) = self.attended.remove(&place)
+            {
+                attended.release();
             }
             return;
         }

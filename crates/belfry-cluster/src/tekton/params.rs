@@ -228,15 +228,12 @@ impl<'p> Reader<'p> {
                 Value::Object(item) => fields(item),
                 _ => None,
             };
-            match parts {
-                Some(parts) => {
-                    self.select("objects", parts.map(|part| (part != "*").then(|| part.to_owned())), &mut found)
-                }
-                None => {
-                    let item = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-                    self.problem("objects", format!("{} is not Kind/namespace/name", quoted(&item)));
-                }
-            }
+            let Some(parts) = parts else {
+                let item = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+                self.problem("objects", format!("{} is not Kind/namespace/name", quoted(&item)));
+                continue;
+            };
+            self.select("objects", parts.map(|part| (part != "*").then(|| part.to_owned())), &mut found);
         }
         if single.iter().any(Option::is_some) {
             if !found.is_empty() {

@@ -56,7 +56,8 @@ pub async fn install_role(cluster: &testkit::Cluster) -> Result<()> {
     cluster.apply_path(deploy().join("rbac.yaml")).await
 }
 
-fn root() -> PathBuf {
+/// The repository.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 

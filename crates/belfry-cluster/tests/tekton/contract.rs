@@ -1,7 +1,11 @@
 //! What Tekton expects of whoever does a custom task, trap by trap.
 
 use anyhow::ensure;
-use belfry_core::rollout::Phase;
+use belfry_core::{
+    Time,
+    rollout::Phase,
+    verdict::{OnFailure, OnSuperseded},
+};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -245,4 +249,24 @@ async fn only_who_leads_does_anything() {
     assert_eq!(waiting["status"]["conditions"][0]["status"], "Unknown");
     belfry.leads.send_replace(true);
     runs.custom("wait", "True", "ReconciliationSucceeded").await;
+}
+
+#[tokio::test]
+async fn a_superseded_revision_is_not_waited_for_and_not_tried_again() {
+    let Some((runs, world, _belfry)) = scene("superseded").await else { return };
+    runs.create("wait", json!({ "revision": "a" }), json!({ "retries": 3 })).await;
+    listeners(&world, 1).await;
+    world.happens("a", APP, Phase::Superseded, "HealthCheckCanceled");
+    let done = runs.custom("wait", "False", "RevisionSuperseded").await;
+    assert_eq!(done["status"].get("retriesStatus"), None);
+    listeners(&world, 0).await;
+    let params = json!({
+        "revision": "b", "on-superseded": "wait", "on-failure": "wait", "cluster": "prod", "not-before": "creation",
+    });
+    let created = runs.create("all", params, json!({})).await.metadata.creation_timestamp.unwrap().0;
+    listeners(&world, 1).await;
+    let asked = world.asked().pop().unwrap();
+    assert_eq!((asked.on_superseded, asked.on_failure), (OnSuperseded::Wait, OnFailure::Wait));
+    assert_eq!(asked.cluster.as_deref(), Some("prod"));
+    assert_eq!(asked.not_before, Some(Time(created.as_microsecond())));
 }

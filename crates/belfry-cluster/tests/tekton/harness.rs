@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use belfry_cluster::{Cluster, May, Settings, TektonSettings};
+use belfry_cluster::{May, Settings, TektonSettings};
 use futures::FutureExt as _;
 use kube::{
     Api,
@@ -62,10 +62,6 @@ pub enum Readable {
 }
 
 impl Readable {
-    pub fn these(objects: &[&str]) -> Self {
-        Self::These(Arc::new(Mutex::new(objects.iter().map(|object| (*object).to_owned()).collect())))
-    }
-
     pub fn may(self) -> May {
         Arc::new(move |_, object| {
             let may = match (&self, object) {
@@ -79,7 +75,6 @@ impl Readable {
 
 /// A Belfry that does the runs of one namespace.
 pub struct Belfry {
-    pub cluster: Cluster,
     pub leads: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -90,7 +85,7 @@ impl Belfry {
         let cluster = belfry_cluster::connect(&settings).await.unwrap().rediscover_every(Duration::from_millis(200));
         let (leads, led) = watch::channel(true);
         let task = cluster.run_tekton(TektonSettings::default(), world.ask(), may, led);
-        Self { cluster, leads, task }
+        Self { leads, task }
     }
 
     /// As when its process ends.
@@ -114,7 +109,7 @@ pub struct Runs<'c> {
 
 impl Runs<'_> {
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
-        api(self.cluster, &self.namespace, kind)
+        Api::namespaced_with(self.cluster.admin(), &self.namespace, &resource(kind))
     }
 
     /// Makes a CustomRun that asks for a revision.
@@ -185,10 +180,9 @@ impl Runs<'_> {
     }
 }
 
-pub fn api(cluster: &testkit::Cluster, namespace: &str, kind: &str) -> Api<DynamicObject> {
+pub fn resource(kind: &str) -> ApiResource {
     let (version, plural) = if kind == "Run" { ("v1alpha1", "runs") } else { ("v1beta1", "customruns") };
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("tekton.dev", version, kind), plural);
-    Api::namespaced_with(cluster.admin(), namespace, &resource)
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("tekton.dev", version, kind), plural)
 }
 
 /// The shared cluster, a namespace of its own, and a Belfry that may read everything.

@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod contract;
 mod harness;
 mod lifecycle;
+mod recorded;
 mod walkthrough;
 mod world;

@@ -189,6 +189,8 @@ pub fn is_success(reason: &str) -> bool {
     matches!(reason, "ReconciliationSucceeded" | "InstallSucceeded" | "UpgradeSucceeded" | "TestSucceeded")
 }
 
+/// Controllers always say how severe it is. Events without are posted by hand or by the older event store's clients, and
+/// the reason tells.
 fn is_error(report: &Report<'_>) -> bool {
-    report.severity == "error"
+    report.severity == "error" || report.severity.is_empty() && report.reason.ends_with("Failed")
 }

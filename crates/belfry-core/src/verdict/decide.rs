@@ -347,6 +347,11 @@ impl Standing {
         }
     }
 
+    /// What to call it: events without an object tell of the revision alone.
+    fn subject(&self) -> String {
+        if self.object.kind.is_empty() { "the revision".to_owned() } else { self.object.to_string() }
+    }
+
     /// It in a few words.
     fn words(&self) -> String {
         let message = self.message.lines().next().unwrap_or_default().trim();
@@ -375,12 +380,12 @@ fn answer(question: &Question, judged: Vec<Judged>) -> Answer {
     };
     let deciding = deciding.map(|(_, standing)| standing);
     let message = match (verdict, deciding) {
-        (Verdict::Failed, Some(it)) => format!("{} failed: {}{}", it.object, it.words(), others(failed)),
+        (Verdict::Failed, Some(it)) => format!("{} failed: {}{}", it.subject(), it.words(), others(failed)),
         (Verdict::Superseded, Some(it)) => {
             let by = it.superseded_by.as_deref().unwrap_or("its deletion");
-            format!("{} was superseded by {by}{}", it.object, others(superseded))
+            format!("{} was superseded by {by}{}", it.subject(), others(superseded))
         }
-        (Verdict::Succeeded, Some(it)) if all == 1 => format!("{} is live: {}", it.object, it.words()),
+        (Verdict::Succeeded, Some(it)) if all == 1 => format!("{} is live: {}", it.subject(), it.words()),
         (Verdict::Succeeded, _) => format!("all {all} objects are live"),
         (Verdict::Pending, Some(it)) => pending(it, done, all),
         _ => format!("nothing that is known goes to {}", question.revision),
@@ -407,5 +412,5 @@ fn pending(it: &Standing, done: usize, all: usize) -> String {
     let words = it.words();
     let why = if words.is_empty() { String::new() } else { format!(": {words}") };
     let live = it.live.as_ref().map(|live| format!(" (it runs {live})")).unwrap_or_default();
-    format!("{tally}waiting for {}{why}{live}", it.object)
+    format!("{tally}waiting for {}{why}{live}", it.subject())
 }

@@ -46,7 +46,7 @@ fn key(kind: &str, name: &str) -> ObjectKey {
 
 impl Scene {
     /// A Kustomization of which these events came.
-    fn told(events: &[Said]) -> Self {
+    fn told(events: &[Said<'_>]) -> Self {
         let object = key("Kustomization", "web");
         let mut state = State::default();
         for (at, reason, revision) in events {
@@ -134,7 +134,7 @@ fn one_object_by_its_events() {
     let begins = (90, "Progressing", A);
     let fails = (95, "!HealthCheckFailed", A);
     let succeeds = (96, "ReconciliationSucceeded", A);
-    let table: [(&[Said], &str); 9] = [
+    let table: [(&[Said<'_>], &str); 9] = [
         (&[], "pending: waiting for Kustomization/apps/web"),
         (&[begins], "pending: waiting for Kustomization/apps/web: Progressing: so it is"),
         (&[begins, succeeds], "succeeded: Kustomization/apps/web is live: ReconciliationSucceeded: so it is"),

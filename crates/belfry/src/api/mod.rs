@@ -87,6 +87,7 @@ impl Api {
 
     /// Answers one request.
     pub async fn handle(&self, request: WholeRequest) -> Response {
+        // Who sends events has credentials of another kind than who reads.
         if request.method() == Method::POST && request.uri().path() == "/events" {
             return intake::post(&self.access, &self.intake, request).await;
         }
@@ -110,6 +111,7 @@ fn routes() -> Routes {
     Routes::default()
         .get("/openapi.json", openapi::show)
         .get("/events", events::of_revision)
+        .before(("post", "/events"))
         .get("/api/v1/events", events::list)
         .get("/api/v1/events/stream", stream::stream)
         .get("/api/v1/events/{id}", events::show)
@@ -142,6 +144,12 @@ impl Routes {
     fn post<T: 'static>(mut self, path: &'static str, handler: impl Handler<T, Shared>) -> Self {
         self.listed.push(("post", path));
         Self { router: self.router.route(path, post(handler)), ..self }
+    }
+
+    /// One that is answered before requests come here.
+    fn before(mut self, route: (&'static str, &'static str)) -> Self {
+        self.listed.push(route);
+        self
     }
 
     /// With an answer for everything else.

@@ -156,6 +156,8 @@ where
     for _ in 0..LOOKED_THROUGH {
         let page = fetch(cursor, size).await?;
         cursor = page.next;
+        // It is large, and what is shown is held in memory: one such page is enough.
+        let ended_early = page.items.len() < size as usize;
         items.extend(caller.readable(page.items, T::object).await?);
         if items.len() > wanted || (items.len() == wanted && cursor.is_some()) {
             items.truncate(wanted);
@@ -163,7 +165,7 @@ where
             cursor = items.last().map(T::id);
             break;
         }
-        if cursor.is_none() {
+        if cursor.is_none() || (ended_early && !items.is_empty()) {
             break;
         }
         size = limits::PAGE;

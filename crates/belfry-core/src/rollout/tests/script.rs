@@ -1,7 +1,8 @@
 //! The language of the scenarios.
 //!
 //! `# title` begins one, `object Kind` says what it is about. Then, one a line, what is said of the object:
-//! `SECOND Reason [revision] [flag …] [: message] -> what happens`. A `!` before the reason makes it an error; the second
+//! `SECOND Reason [revision] [flag …] [: message] -> what happens`. A `!` before the reason makes it an error, a `~` takes
+//! its severity; the kind `-` is that of the unnamed object; the second
 //! is that of the timestamp, `-` for none. A single capital letter stands for a revision of a branch. Flags: `update`
 //! (`commit_status`), `deleting`, `tests=yes|no`, `status=ready|failed|neither` (what a watch saw when the event came),
 //! `uid=`, `token=`, `digest=`, `origin=`. The reasons `+Ready`, `+NotReady` and `+Gone` are what a watch saw. A rollout is named by its revision and the line that opened it. The lines
@@ -48,7 +49,10 @@ impl Scene {
             "GitRepository" => "source.toolkit.fluxcd.io",
             _ => "",
         };
-        let object = ObjectKey { kind: kind.into(), group: group.into(), name: "app".into(), ..ObjectKey::default() };
+        let object = match kind {
+            "-" => ObjectKey::default(),
+            _ => ObjectKey { kind: kind.into(), group: group.into(), name: "app".into(), ..ObjectKey::default() },
+        };
         Self { object, ..Self::default() }
     }
 
@@ -100,8 +104,12 @@ impl Scene {
                 seq,
                 object,
                 uid,
-                severity: if reason.starts_with('!') { "error" } else { "info" },
-                reason: reason.trim_start_matches('!'),
+                severity: match reason.chars().next() {
+                    Some('!') => "error",
+                    Some('~') => "",
+                    _ => "info",
+                },
+                reason: reason.trim_start_matches(['!', '~']),
                 message,
                 timestamp,
                 revision,

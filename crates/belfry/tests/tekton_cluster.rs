@@ -8,9 +8,14 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use common::{
-    PATIENCE,
+    PATIENCE, client,
     in_cluster::{ROOT, Server, installed, kustomization, say},
 };
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, until};
 
@@ -64,15 +69,18 @@ async fn run(cluster: &Cluster, name: &str, account: &str, params: Value) {
     cluster.apply_yaml(&object.to_string()).await.unwrap();
 }
 
-async fn status(cluster: &Cluster, name: &str) -> Result<Value> {
-    let path = format!("/apis/tekton.dev/v1beta1/namespaces/ci/customruns/{name}");
-    let mut run = cluster.admin().request::<Value>(http::Request::get(&path).body(Vec::new())?).await?;
-    Ok(run["status"].take())
+async fn status(cluster: &Cluster, path: &str) -> Result<Value> {
+    let get = http::Request::get(format!("/apis/tekton.dev/{path}")).body(Vec::new())?;
+    Ok(cluster.admin().request::<Value>(get).await?["status"].take())
 }
 
 async fn ends(cluster: &Cluster, name: &str, word: &str, reason: &str) -> Value {
-    until(&format!("{name} to be {word}/{reason}"), PATIENCE, async || {
-        let status = status(cluster, name).await?;
+    until_it_is(cluster, &format!("v1beta1/namespaces/ci/customruns/{name}"), word, reason).await
+}
+
+async fn until_it_is(cluster: &Cluster, path: &str, word: &str, reason: &str) -> Value {
+    until(&format!("{path} to be {word}/{reason}"), PATIENCE, async || {
+        let status = status(cluster, path).await?;
         let condition = &status["conditions"][0];
         ensure!(condition["status"] == word && condition["reason"] == reason, "{status}");
         Ok(status)
@@ -113,7 +121,7 @@ async fn runs_see_what_their_service_accounts_may_get() {
     assert_eq!(server.post(&with_revision(posted, "HealthCheckFailed", &commit)).await, 202);
     let says = "ServiceAccount ci/default may get none of the objects yet";
     until("nobody to be told", PATIENCE, async || {
-        let nobody = status(&cluster, "nobody").await?;
+        let nobody = status(&cluster, "v1beta1/namespaces/ci/customruns/nobody").await?;
         ensure!(nobody["conditions"][0]["message"] == says, "{nobody}");
         ensure!(!nobody.to_string().contains("web"), "{nobody}");
         Ok(())
@@ -130,6 +138,86 @@ async fn runs_see_what_their_service_accounts_may_get() {
         assert_eq!(result(&done, "revision"), format!("main@sha1:{commit}"));
         assert!(!done.to_string().contains("web"), "{done}");
     }
+}
+
+/// The older event store's walk-through.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_posted_about_no_object_decides_for_who_may_hear_it() {
+    let Some(cluster) = with_tekton().await else { return };
+    let rules = json!([{
+        "apiGroups": ["belfry.dev"], "resources": ["clusters"], "resourceNames": ["local"], "verbs": ["get", "create"],
+    }]);
+    let api = "rbac.authorization.k8s.io";
+    let metadata = json!({ "name": "walker" });
+    for object in [
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "walker", "namespace": "ci" } }),
+        json!({ "apiVersion": format!("{api}/v1"), "kind": "ClusterRole", "metadata": metadata, "rules": rules }),
+        json!({
+            "apiVersion": format!("{api}/v1"), "kind": "ClusterRoleBinding", "metadata": metadata,
+            "roleRef": { "apiGroup": api, "kind": "ClusterRole", "name": "walker" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "walker", "namespace": "ci" }],
+        }),
+    ] {
+        cluster.apply_yaml(&object.to_string()).await.unwrap();
+    }
+    let mut server = Server::start(&cluster.kubeconfig_for("flux-system", "belfry").await.unwrap()).await;
+    server.ready().await;
+    let asked = TokenRequestSpec { audiences: vec!["belfry".to_owned()], ..TokenRequestSpec::default() };
+    let accounts = Api::<ServiceAccount>::namespaced(cluster.admin(), "ci");
+    let asked = TokenRequest { spec: asked, ..TokenRequest::default() };
+    let made = accounts.create_token_request("walker", &PostParams::default(), &asked).await.unwrap();
+    let token = made.status.unwrap().token;
+
+    for (version, kind) in [("v1beta1", "CustomRun"), ("v1alpha1", "Run")] {
+        for (name, reason, status, ending) in [
+            ("a", "BuildFailed", "False", "ReconciliationFailed"),
+            ("b", "ReconciliationSucceeded", "True", "ReconciliationSucceeded"),
+        ] {
+            let (name, plural) = (format!("{name}-{version}"), format!("{}s", kind.to_lowercase()));
+            let reference = if kind == "Run" { "ref" } else { "customRef" };
+            let object = json!({
+                "apiVersion": format!("tekton.dev/{version}"), "kind": kind,
+                "metadata": { "name": name, "namespace": "ci" },
+                "spec": {
+                    reference: { "apiVersion": "github.com/janakerman/flux-event-store/v0", "kind": "FluxDeploymentWait" },
+                    "serviceAccountName": "walker", "params": [{ "name": "revision", "value": name }],
+                },
+            });
+            cluster.apply_yaml(&object.to_string()).await.unwrap();
+            let ends = async |word: &str, reason: &str| {
+                until_it_is(&cluster, &format!("{version}/namespaces/ci/{plural}/{name}"), word, reason).await
+            };
+            ends("Unknown", "Waiting").await;
+            let body =
+                json!({ "metadata": { "revision": name }, "timestamp": "2021-05-30T15:04:05Z", "reason": reason });
+            let post = client().post(format!("{}/events", server.api)).bearer_auth(&token).json(&body).send();
+            assert_eq!(post.await.unwrap().status().as_u16(), 202);
+            let done = ends(status, ending).await;
+            assert_eq!((result(&done, "revision"), result(&done, "reason")), (&*name, reason));
+            let message = done["conditions"][0]["message"].as_str().unwrap();
+            assert!(message.starts_with("the revision "), "{message}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_where_it_was() {
+    let Some(cluster) = with_tekton().await else { return };
+    let commit = "e".repeat(40);
+    kustomization(&cluster, "app").await;
+    allow(&cluster, "builder", &["app"]).await;
+    let kubeconfig = cluster.kubeconfig_for("flux-system", "belfry").await.unwrap();
+    let mut server = Server::start(&kubeconfig).await;
+    server.ready().await;
+    run(&cluster, "wait", "builder", json!({ "revision": commit, "objects": "Kustomization/flux-system/app" })).await;
+    let before = ends(&cluster, "wait", "Unknown", "Waiting").await;
+    server.process.kill().unwrap();
+    // No event is left to tell of it.
+    say(&cluster, "app", true, "ReconciliationSucceeded", &commit).await;
+    let _server = Server::start(&kubeconfig).await;
+    let done = ends(&cluster, "wait", "True", "ReconciliationSucceeded").await;
+    assert_eq!(done["startTime"], before["startTime"]);
+    assert_eq!(done["extraFields"]["asked"], before["extraFields"]["asked"]);
 }
 
 fn with_revision(mut event: Value, reason: &str, commit: &str) -> Value {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use belfry_cluster::{Ask, Cluster, May, Sees, TektonSettings, User};
+use belfry_cluster::{Ask, Candidacy, Cluster, May, Sees, TektonSettings, User};
 use belfry_core::verdict::Question;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::watch;
@@ -12,10 +12,16 @@ use crate::{access::rights, server::stopped, waits::Waits};
 /// How long a run waits for its turn when there are too many waits.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Does the runs of the cluster until `stop`.
-pub async fn run(cluster: Arc<Cluster>, waits: Arc<Waits>, settings: TektonSettings, mut stop: watch::Receiver<bool>) {
+/// Does the runs of the cluster until `stop`; where there may be other replicas, while this one is elected.
+pub async fn run(
+    cluster: Arc<Cluster>,
+    waits: Arc<Waits>,
+    settings: TektonSettings,
+    candidacy: Option<Candidacy>,
+    mut stop: watch::Receiver<bool>,
+) {
     let local = settings.cluster_name.clone();
-    let (leads, led) = watch::channel(true);
+    let (leads, led) = watch::channel(candidacy.is_none());
     let asked = cluster.clone();
     let may: May = Arc::new(move |account, object| {
         let (cluster, local) = (asked.clone(), local.clone());
@@ -26,7 +32,17 @@ pub async fn run(cluster: Arc<Cluster>, waits: Arc<Waits>, settings: TektonSetti
         .boxed()
     });
     let runs = cluster.run_tekton(settings, ask(waits), may, led);
-    stopped(&mut stop).await;
+    match candidacy {
+        Some(candidacy) => {
+            let mut leadership = cluster.lead(candidacy, async move { stopped(&mut stop).await });
+            while leadership.becomes(true).await {
+                leads.send_replace(true);
+                leadership.becomes(false).await;
+                leads.send_replace(false);
+            }
+        }
+        None => stopped(&mut stop).await,
+    }
     leads.send_replace(false);
     drop(leads);
     let _ = runs.await;

@@ -53,8 +53,15 @@ fn test() -> anyhow::Result<()> {
     cargo(&["test", "--workspace", "--locked"], &[])
 }
 
-/// Suites that run against a real API server or Alertmanager, by package and test target.
-const PARTNERS: [(&str, &str); 3] = [("belfry-cluster", "*"), ("belfry", "*cluster"), ("belfry", "alertmanager")];
+/// Suites that run against a real API server, Alertmanager or PostgreSQL, by package and test target.
+const PARTNERS: [(&str, &str); 6] = [
+    ("belfry-cluster", "*"),
+    ("belfry", "*cluster"),
+    ("belfry", "alertmanager"),
+    ("belfry", "replicas"),
+    ("belfry-store", "postgres"),
+    ("belfry-store", "replicas"),
+];
 
 fn partners() -> anyhow::Result<()> {
     let folder = assets::run()?;

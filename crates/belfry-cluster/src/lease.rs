@@ -45,16 +45,38 @@ impl Candidacy {
     }
 }
 
+/// Whether this process leads.
+///
+/// It no longer holds before any other process can lead, also when the API server is away, another has the Lease, or
+/// this process was not let run for a while: what it guards is to ask each time, and what it has begun is to end within
+/// the 5 s that then remain.
+#[derive(Clone, Debug)]
+pub struct Leadership(watch::Receiver<Option<Instant>>);
+
+impl Leadership {
+    /// Whether it leads now, by the clock: whoever was to say that it is over may not have been let run either.
+    pub fn holds(&self) -> bool {
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until it leads, or no longer does. False once that can't come any more, as the election is over.
+    pub async fn becomes(&mut self, leads: bool) -> bool {
+        self.0.wait_for(|until| until.is_some() == leads).await.is_ok()
+    }
+
+    /// Waits until the election is over and the Lease is let go.
+    pub async fn ended(&mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
 impl Cluster {
-    /// Stands for election until `stop`; the receiver holds whether this process leads.
+    /// Stands for election until `stop`.
     ///
-    /// It holds false before any other can lead, also when the API server is away or another has the Lease: what it
-    /// guards is to be looked up each time, and begun work is to end within the 5 s that then remain.
-    ///
-    /// At `stop` it holds false, the Lease is let go, and then the receiver's sender is gone. So stop what it guards
-    /// first, then this, and await the end with [`watch::Receiver::changed`].
-    pub fn lead(&self, candidacy: Candidacy, stop: impl Future<Output = ()> + Send + 'static) -> watch::Receiver<bool> {
-        let (says, leads) = watch::channel(false);
+    /// Then it no longer leads, and the Lease is let go. So stop what it guards first, then this, and await its
+    /// [end](Leadership::ended).
+    pub fn lead(&self, candidacy: Candidacy, stop: impl Future<Output = ()> + Send + 'static) -> Leadership {
+        let (says, leads) = watch::channel(None);
         let election = Election {
             client: self.inner.leases.clone(),
             candidate: Candidate::new(candidacy.identity, candidacy.terms),
@@ -65,7 +87,7 @@ impl Cluster {
             outage: Outage::default(),
         };
         tokio::spawn(election.run(stop));
-        leads
+        Leadership(leads)
     }
 }
 
@@ -75,7 +97,8 @@ struct Election {
     folder: String,
     name: String,
     retry: Duration,
-    says: watch::Sender<bool>,
+    /// Until when it leads, if it does.
+    says: watch::Sender<Option<Instant>>,
     outage: Outage,
 }
 
@@ -105,7 +128,7 @@ impl Election {
             self.candidate.took(sent, Instant::now(), answer);
             self.say();
         }
-        self.says.send_replace(false);
+        self.says.send_replace(None);
         if timeout(FAREWELL, self.let_go()).await.is_err() {
             tracing::debug!("the Lease {} could not be let go in time; it runs out by itself", self.name);
         }
@@ -118,8 +141,7 @@ impl Election {
         stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Option<T> {
         let mut something = pin!(something);
-        // A limit that lies behind was said already.
-        let mut limit = self.candidate.leads_until().filter(|_| *self.says.borrow());
+        let mut limit = *self.says.borrow();
         loop {
             tokio::select! {
                 // Time that has run out counts, though the answer came in the same moment.
@@ -134,10 +156,12 @@ impl Election {
         }
     }
 
-    /// Says whether it leads, when that has changed.
+    /// Says until when it leads. Woken is only whom it concerns that it begins or ends.
     fn say(&self) {
-        let leads = self.candidate.leads(Instant::now());
-        let changed = self.says.send_if_modified(|said| std::mem::replace(said, leads) != leads);
+        let now = Instant::now();
+        let until = self.candidate.leads_until().filter(|until| now < *until);
+        let changed = self.says.send_if_modified(|said| std::mem::replace(said, until).is_some() != until.is_some());
+        let leads = until.is_some();
         match (changed, leads) {
             (false, _) => {}
             (true, true) => tracing::info!("leads by the Lease {}", self.name),
@@ -177,7 +201,7 @@ impl Election {
 impl Drop for Election {
     /// However it ends: nobody renews the Lease any more.
     fn drop(&mut self) {
-        self.says.send_replace(false);
+        self.says.send_replace(None);
     }
 }
 

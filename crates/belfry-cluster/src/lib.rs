@@ -40,7 +40,7 @@ pub use crate::{
     commit_statuses::{CommitStatusReport, CommitStatusState},
     connect::{Settings, connect},
     error::Error,
-    lease::{Candidacy, Terms},
+    lease::{Candidacy, Leadership, Terms},
     objects::ObjectChange,
     receivers::{ReceiverReport, ReceiverState},
     reviews::{AUDIENCE, Access, User},

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use belfry_cluster::{Candidacy, Settings, Terms};
+use belfry_cluster::{Candidacy, Leadership, Settings, Terms};
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject},
@@ -26,10 +26,7 @@ use proxy::Proxy;
 use serde_json::{Value, json};
 use support::{NAMESPACE, cluster, merge, objects, settings};
 use testkit::until;
-use tokio::{
-    runtime::Runtime,
-    sync::{oneshot, watch},
-};
+use tokio::{runtime::Runtime, sync::oneshot};
 
 /// A lease may have to run out several times on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +38,7 @@ const TERMS: Terms =
 /// A process that stands for election, as far as it can be one: a runtime of its own.
 struct Replica {
     runtime: Option<Runtime>,
-    leads: watch::Receiver<bool>,
+    leads: Leadership,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -64,11 +61,15 @@ impl Replica {
     }
 
     fn leads(&self) -> bool {
-        *self.leads.borrow()
+        self.leads.holds()
     }
 
     async fn comes_to_lead(&self) {
-        self.leads.clone().wait_for_within(true).await;
+        self.becomes(true).await;
+    }
+
+    async fn becomes(&self, leads: bool) {
+        assert!(tokio::time::timeout(PATIENCE, self.leads.clone().becomes(leads)).await.unwrap());
     }
 
     /// All of it is gone at once.
@@ -79,10 +80,16 @@ impl Replica {
     /// As at SIGTERM.
     async fn end(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
-        let mut leads = self.leads.clone();
-        let gone = async { while leads.changed().await.is_ok() {} };
-        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        tokio::time::timeout(PATIENCE, self.leads.clone().ended()).await.unwrap();
         assert!(!self.leads());
+    }
+
+    /// As under a processor limit, or SIGSTOP: nothing of it runs until the end that is given.
+    fn freeze(&self) -> std::sync::mpsc::Sender<()> {
+        let (end, ended) = std::sync::mpsc::channel();
+        // It has one thread, and this takes it.
+        self.runtime.as_ref().unwrap().spawn(async move { ended.recv() });
+        end
     }
 }
 
@@ -92,16 +99,6 @@ impl Drop for Replica {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-trait Within {
-    async fn wait_for_within(&mut self, wanted: bool);
-}
-
-impl Within for watch::Receiver<bool> {
-    async fn wait_for_within(&mut self, wanted: bool) {
-        tokio::time::timeout(PATIENCE, self.wait_for(|leads| *leads == wanted)).await.unwrap().unwrap();
     }
 }
 
@@ -119,7 +116,7 @@ impl Guard {
         let task = tokio::spawn(async move {
             loop {
                 // In the order in which they were begun: the one that loses it says so before the other has it.
-                if leads.iter().filter(|leads| *leads.borrow()).count() > 1 {
+                if leads.iter().filter(|leads| leads.holds()).count() > 1 {
                     found.store(true, Ordering::Relaxed);
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -171,7 +168,7 @@ async fn one_leads_and_another_when_it_is_dead_or_done() {
 
     first.kill();
     // That too is told, for whatever is left of the process.
-    first.leads.clone().wait_for_within(false).await;
+    first.becomes(false).await;
     second.comes_to_lead().await;
     guard.never();
     assert_eq!(lease(&api).await["holderIdentity"], "second");
@@ -229,6 +226,25 @@ async fn who_is_cut_off_knows_before_another_leads() {
     .await
     .unwrap();
     assert!(!first.leads());
+    guard.never();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_let_run_does_not_lead_when_it_is() {
+    let Some(cluster) = cluster().await else { return };
+    let namespace = cluster.namespace("lease").await.unwrap();
+    let kubeconfig = cluster.admin_kubeconfig().unwrap();
+    let candidacy = |identity: &str| Candidacy { terms: TERMS, ..Candidacy::new(&namespace, "work", identity) };
+    let first = Replica::start(&kubeconfig, candidacy("first")).await;
+    first.comes_to_lead().await;
+    let second = Replica::start(&kubeconfig, candidacy("second")).await;
+    let guard = Guard::over(&[&first, &second]);
+    let frozen = first.freeze();
+    second.comes_to_lead().await;
+    // Nobody could say so, and yet it is known.
+    assert!(!first.leads());
+    frozen.send(()).unwrap();
+    first.becomes(false).await;
     guard.never();
 }
 

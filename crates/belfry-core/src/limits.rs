@@ -50,8 +50,6 @@ pub const MANIFEST: u64 = 4 * 1024 * 1024;
 pub const PAGE: u32 = 500;
 /// Streams of events, and lists that are sent piece by piece, at a time; beyond it, 503.
 pub const STREAMS: usize = 256;
-/// Events that one stream holds at a time.
-pub const STREAM_PAGE: u32 = 64;
 /// How long a stream waits for a reader that takes nothing; then it ends.
 pub const STREAM_STALL: Duration = Duration::from_secs(30);
 /// After this long without an event a stream says that it is alive.

@@ -2,19 +2,44 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use belfry_core::{ConfigKey, Time};
 
 use crate::{engine::PendingRow, stats::Pending, types::DestId};
 
+/// Counts that were not taken over because others came in between, before they are taken over all the same.
+const PASSED: u32 = 3;
+
 #[derive(Debug, Default)]
-pub(crate) struct Backlog(Mutex<HashMap<DestId, Pending>>);
+pub(crate) struct Backlog {
+    map: Mutex<HashMap<DestId, Pending>>,
+    /// How often something was counted here.
+    changes: AtomicU64,
+    passed: AtomicU32,
+}
 
 impl Backlog {
     fn lock(&self) -> MutexGuard<'_, HashMap<DestId, Pending>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be asked before the database is.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+
+    /// Takes over what the database counts, where others write to it too: what was counted here meanwhile would be counted
+    /// twice, or not at all. While something always is, it is as good as it can be.
+    pub fn settle(&self, rows: Vec<PendingRow>, changes: u64) {
+        if changes == self.changes() || self.passed.fetch_add(1, Relaxed) >= PASSED {
+            self.passed.store(0, Relaxed);
+            self.load(rows);
+        }
     }
 
     /// Starts with what the database counts.
@@ -28,6 +53,7 @@ impl Backlog {
     /// Deliveries that came.
     pub fn add<'a>(&self, new: impl IntoIterator<Item = (DestId, &'a Arc<ConfigKey>, i64)>) {
         let mut map = self.lock();
+        self.changes.fetch_add(1, Relaxed);
         for (dest, key, id) in new {
             let pending =
                 map.entry(dest).or_insert_with(|| Pending { key: Arc::clone(key), count: 0, oldest: Time(id) });
@@ -38,6 +64,7 @@ impl Backlog {
     /// Deliveries that wait no longer.
     pub fn sub(&self, dest: DestId, count: u64) {
         let mut map = self.lock();
+        self.changes.fetch_add(1, Relaxed);
         if let Some(pending) = map.get_mut(&dest) {
             pending.count = pending.count.saturating_sub(count);
             if pending.count == 0 {
@@ -54,6 +81,10 @@ impl Backlog {
                 pending.oldest = Time(row.oldest);
             }
         }
+    }
+
+    pub fn count(&self, dest: DestId) -> u64 {
+        self.lock().get(&dest).map_or(0, |pending| pending.count)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -21,6 +21,7 @@ use crate::{
         self, AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, Page,
         RolloutQuery, RolloutRow,
     },
+    stats::Shared,
     types::{Claims, DestId, LaneId, Redelivered, Room, Settlement},
 };
 
@@ -208,6 +209,10 @@ pub(crate) struct Size {
 /// decided is decided while that lane can't change.
 pub(crate) trait Writer: Send {
     fn begin(&mut self, tail: Seq) -> Result<Begun>;
+    /// Webhooks that other writers recorded before what `begin` began, since this was asked last.
+    fn other_hooks(&mut self) -> Vec<RememberedHook> {
+        Vec::new()
+    }
     /// The objects, which are made known if they weren't.
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>>;
     /// The numbers of configuration objects, which are made known if they weren't.
@@ -219,8 +224,17 @@ pub(crate) trait Writer: Send {
     fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added>;
     /// Writes outcomes down; in a finished state lane what is older than its newest is superseded, and a finished lane is free again once this is committed.
     fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled>;
+    /// The same for several, in their order; for engines to which each statement is a round trip.
+    fn settle_all(&mut self, settlements: &[&Settlement], now: Time) -> Result<Vec<Settled>> {
+        settlements.iter().map(|settlement| self.settle(settlement, now)).collect()
+    }
     /// The lane is free again, untouched, once this is committed. Says whose it is, if it was in flight.
     fn release(&mut self, lane: LaneId) -> Result<Option<DestId>>;
+    /// The same for several.
+    fn release_all(&mut self, lanes: &[LaneId]) -> Result<Vec<DestId>> {
+        let dests: Result<Vec<_>> = lanes.iter().map(|lane| self.release(*lane)).collect();
+        Ok(dests?.into_iter().flatten().collect())
+    }
     /// All waiting lanes of the destination are due; one in flight is due when it is finished.
     fn wake(&mut self, dest: DestId, now: Time) -> Result<()>;
     /// Puts a settled delivery in line again, under a new number; says also how many it superseded.
@@ -284,6 +298,10 @@ pub(crate) trait Reader: Send + Sync {
     fn gone(&self, before: Time) -> Result<Vec<Gone>>;
     /// Events after `after` and before `before` that may be pruned, oldest first, each with the bytes of its body.
     fn prunable(&self, after: Seq, before: Seq, which: Prunable, limit: u32) -> Result<Vec<(Seq, u64)>>;
+    /// Removes what is wholly older and can go as a whole, at once; says how many events that were.
+    fn prune_whole(&self, _before: Seq) -> Result<u64> {
+        Ok(0)
+    }
     /// Lanes after this one that nothing waits in and no event used since `before`.
     fn idle_lanes(&self, after: LaneId, before: Time, limit: u32) -> Result<Vec<LaneId>>;
     /// Rollouts after `after` and before `before` that are no longer needed: what last changed them was pruned, nothing is
@@ -296,4 +314,24 @@ pub(crate) trait Reader: Send + Sync {
     fn tend(&self) -> Result<()>;
     /// How often `tend` wants to be called.
     fn tend_every(&self) -> Duration;
+    /// How many reads may go on at a time.
+    fn parallel(&self) -> usize {
+        4
+    }
+    /// Whether others use the same database, so that what they do must be followed.
+    fn follows(&self) -> bool {
+        false
+    }
+    /// Follows what others do, until `stop`.
+    fn follow(&self, _shared: &Shared) {}
+    /// Ends `follow`.
+    fn stop(&self) {}
+    /// Whether what is to be done once, by whomever, is for this one.
+    fn leads(&self) -> Result<bool> {
+        Ok(true)
+    }
+    /// Whether what is claimed is sure to stay so for as long as an attempt may take.
+    fn leased(&self) -> bool {
+        true
+    }
 }

@@ -21,6 +21,14 @@ pub enum OpenError {
         /// The newest schema that this version knows.
         known: i64,
     },
+    /// A newer version of Belfry changed the schema of a shared database in a way that this version can't live with.
+    #[error("a newer version of Belfry uses the database: its schema is {found}, this version knows up to {known}")]
+    NewerDatabase {
+        /// The schema that it has.
+        found: i64,
+        /// The newest schema that this version knows.
+        known: i64,
+    },
     /// It isn't a database of Belfry, or it is damaged.
     #[error("{} is damaged or isn't a database of Belfry ({detail}); move it away to start with an empty one", path.display())]
     Corrupt {

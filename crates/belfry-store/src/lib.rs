@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod fold;
 mod hooks;
+mod postgres;
 mod prune;
 mod queries;
 mod queue;
@@ -22,6 +23,7 @@ mod writer;
 
 pub use error::{OpenError, RedeliverError, Refused, StoreError};
 pub use hooks::{Hook, HookRow, HookVerdict, Hooked, TriggerRef};
+pub use postgres::Database;
 pub use prune::Pruned;
 pub use queries::{
     AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter,

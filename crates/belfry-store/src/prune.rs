@@ -43,10 +43,17 @@ pub struct Pruned {
 }
 
 impl Store {
-    /// One pass of upkeep; call it about every minute, from one replica. Events go when they are too old, or too many for
+    /// One pass of upkeep; call it about every minute. Of several replicas one does it. Events go when they are too old, or too many for
     /// the space allowed, but never while one of their deliveries is still to be made; for space, those with dead letters
     /// go last. Rollouts go after what last changed them, but for the newest of each object.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
+        if !self.read(|reader| reader.leads()).await? {
+            return Ok(Pruned::default());
+        }
+        if self.read(|reader| Ok(reader.follows())).await? {
+            // What the others brought and settled counts too.
+            self.shared().backlog.load(self.read(|reader| reader.pending()).await?);
+        }
         let now = (self.options().clock)();
         let deleted = self.end_deleted(now).await?;
         let backlog = self.bound_backlogs().await?;
@@ -122,7 +129,8 @@ impl Store {
 
     async fn prune_old(&self, now: Time) -> Result<u64, StoreError> {
         let before = Seq(now.before(self.options().retention_age).0);
-        let (mut after, mut pruned) = (Seq(i64::MIN), 0);
+        let mut after = Seq(i64::MIN);
+        let mut pruned = self.read(move |reader| reader.prune_whole(before)).await?;
         while let Some((last, count)) = self.prune_step(after, before, Prunable::Settled, STEP_BYTES).await? {
             after = last;
             pruned += count;

@@ -141,6 +141,15 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).down.clone().map_or(Ok(()), Err)
     }
 
+    /// The log goes on to here; never back, whoever learned of it first.
+    pub fn moved(&self, head: Seq) {
+        self.head.send_if_modified(|known| {
+            let further = head > *known;
+            *known = head.max(*known);
+            further
+        });
+    }
+
     /// Tells the dispatcher of work.
     pub fn wake(&self, dests: impl IntoIterator<Item = DestId>) {
         let mut dests = dests.into_iter().peekable();

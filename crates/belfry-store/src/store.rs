@@ -22,6 +22,7 @@ use crate::{
     clean::{clean, clean_settlement, clean_sighting},
     engine::{self, Reader, Writer},
     fold::Memory,
+    postgres::{self, Database},
     queries::{
         AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, ObjectRow, Page, RolloutQuery,
         RolloutRow,
@@ -33,8 +34,6 @@ use crate::{
     writer::WriterThread,
 };
 
-/// Reads at a time.
-const READS: usize = 4;
 /// How often the age of the oldest waiting deliveries is looked up.
 const REFRESH: Duration = Duration::from_secs(5);
 
@@ -76,6 +75,7 @@ impl Inner {
     fn join(&self) {
         *self.tending.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.tending.ended.notify_all();
+        self.reader.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
@@ -91,6 +91,17 @@ impl Store {
     pub fn open_sqlite(folder: &Path, options: Options) -> Result<Self, OpenError> {
         let (writer, reader) = sqlite::open(folder, &options)?;
         Self::start(Box::new(writer), Arc::new(reader), options)
+    }
+
+    /// Opens a PostgreSQL database, which any number of stores may use together, and brings it to the schema of this version.
+    pub fn open_postgres(database: &Database, options: Options) -> Result<Self, OpenError> {
+        let open = || {
+            let (writer, reader) = postgres::open(database, &options)?;
+            Self::start(Box::new(writer), Arc::new(reader), options.clone())
+        };
+        // On a thread of its own: the caller's may belong to a runtime, which connections can't be driven on.
+        thread::scope(|scope| scope.spawn(open).join())
+            .unwrap_or_else(|_| Err(OpenError::Engine("opening it has died".into())))
     }
 
     pub(crate) fn start(writer: Box<dyn Writer>, reader: Arc<dyn Reader>, options: Options) -> Result<Self, OpenError> {
@@ -121,8 +132,18 @@ impl Store {
                 return Err(no_thread(source));
             }
         }
-        let threads = Mutex::new(threads);
-        Ok(Self(Arc::new(Inner { queue, shared, reader, reads: Semaphore::new(READS), options, threads, tending })))
+        if reader.follows() {
+            let (follower, told) = (Arc::clone(&reader), Arc::clone(&shared));
+            match named("store-follower").spawn(move || follower.follow(&told)) {
+                Ok(thread) => threads.push(thread),
+                Err(source) => {
+                    queue.end(Mode::Stopped);
+                    return Err(no_thread(source));
+                }
+            }
+        }
+        let (threads, reads) = (Mutex::new(threads), Semaphore::new(reader.parallel()));
+        Ok(Self(Arc::new(Inner { queue, shared, reader, reads, options, threads, tending })))
     }
 
     /// Takes an event in. When this answers `Ok`, the event, its object's new state and its deliveries are durable.
@@ -279,9 +300,20 @@ impl Store {
         self.0.shared.stats(self.0.queue.depth(), self.0.reader.bytes())
     }
 
+    /// How many deliveries wait for a destination; cheap.
+    pub fn waiting(&self, dest: DestId) -> u64 {
+        self.0.shared.backlog.count(dest)
+    }
+
     /// Whether the store takes writes; if not, why. After a commit that failed it tries again about every second.
     pub fn health(&self) -> Result<(), String> {
         self.0.shared.health()
+    }
+
+    /// Whether an attempt may begin: what is claimed is sure to stay so while it lasts. Always, but for a replica that lost
+    /// touch with the others.
+    pub fn leased(&self) -> bool {
+        self.0.reader.leased()
     }
 
     /// Writes what was handed over, if it can be written at all, and closes the database. Other clones of this store
@@ -352,8 +384,10 @@ fn tend(reader: &dyn Reader, shared: &Shared, tending: &Tending) {
         if let Err(error) = reader.tend() {
             tracing::debug!(%error, "the store could not be tended to");
         }
-        if refreshed.elapsed() >= REFRESH && !shared.backlog.is_empty() {
+        if refreshed.elapsed() >= REFRESH && (reader.follows() || !shared.backlog.is_empty()) {
+            let counted = shared.backlog.changes();
             match reader.pending() {
+                Ok(rows) if reader.follows() => shared.backlog.settle(rows, counted),
                 Ok(rows) => shared.backlog.refresh(&rows),
                 Err(error) => tracing::debug!(%error, "the backlog could not be read"),
             }

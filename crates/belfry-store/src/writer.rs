@@ -14,7 +14,7 @@ use crate::{
     fold::{Answered, Folded, Input, Memory, Numbers},
     queue::{Answer, Job, Mode, Queue, Task},
     stats::Shared,
-    types::{Appended, DestId, Options, Redelivered},
+    types::{Appended, DestId, LaneId, Options, Redelivered, Settlement},
 };
 
 /// How long after a failure the next try comes.
@@ -53,6 +53,25 @@ struct Batch<'a> {
     woken: HashSet<DestId>,
     closed: Vec<(DestId, u64)>,
     redelivered: Vec<Redelivered>,
+}
+
+/// Outcomes that are written together.
+#[derive(Default)]
+struct Outcomes<'a> {
+    settlements: Vec<&'a Settlement>,
+    released: Vec<LaneId>,
+}
+
+impl<'a> Outcomes<'a> {
+    fn settle(&mut self, settlement: &'a Settlement) -> Done {
+        self.settlements.push(settlement);
+        Done::Nothing
+    }
+
+    fn release(&mut self, lane: LaneId) -> Done {
+        self.released.push(lane);
+        Done::Nothing
+    }
 }
 
 /// Tells everyone when the writer is gone, be it by a panic.
@@ -227,6 +246,7 @@ fn attempt<'a>(
 ) -> Result<Batch<'a>> {
     let begun = engine.begin(memory.tail)?;
     memory.learn(&begun.others);
+    memory.learn_hooks(engine.other_hooks());
     let mut numbers = Numbers::new(&begun);
     let inputs: Vec<Input<'a>> = jobs.iter().filter_map(input).collect();
     let (folded, appends) = Folded::new(memory, engine, &inputs, &mut numbers, options)?;
@@ -238,13 +258,21 @@ fn attempt<'a>(
         closed: added.closed,
         ..Batch::empty()
     };
+    let mut outcomes = Outcomes::default();
     for job in jobs {
         let done = match job {
             Job::Append(..) | Job::Observe(..) | Job::Hook(..) => answers.next().map_or(Done::Nothing, Done::Folded),
-            other => batch.write(engine, other, &mut numbers, now)?,
+            Job::Settle(settlement) => outcomes.settle(settlement),
+            Job::Release(lane) => outcomes.release(*lane),
+            Job::Flush(_) => Done::Nothing,
+            Job::Task(task, _) => {
+                batch.write(engine, std::mem::take(&mut outcomes), now)?;
+                Done::Task(batch.task(engine, task, &mut numbers, now)?)
+            }
         };
         batch.done.push(done);
     }
+    batch.write(engine, outcomes, now)?;
     engine.commit()?;
     drop(answers);
     batch.folded = folded;
@@ -271,21 +299,22 @@ impl Batch<'_> {
         }
     }
 
-    /// Writes what isn't an input.
-    fn write(&mut self, engine: &mut dyn Writer, job: &Job, numbers: &mut Numbers, now: Time) -> Result<Done> {
-        match job {
-            Job::Settle(settlement) => {
-                let settled = engine.settle(settlement, now)?;
+    /// Writes outcomes.
+    fn write(&mut self, engine: &mut dyn Writer, outcomes: Outcomes<'_>, now: Time) -> Result<()> {
+        let Outcomes { settlements, released } = outcomes;
+        if !settlements.is_empty() {
+            let settled = engine.settle_all(&settlements, now)?;
+            for (settlement, settled) in settlements.iter().zip(settled) {
                 self.closed.push((settlement.dest, settled.closed));
                 if settled.left {
                     self.woken.insert(settlement.dest);
                 }
             }
-            Job::Release(lane) => self.woken.extend(engine.release(*lane)?),
-            Job::Task(task, _) => return self.task(engine, task, numbers, now).map(Done::Task),
-            Job::Append(..) | Job::Observe(..) | Job::Hook(..) | Job::Flush(_) => {}
         }
-        Ok(Done::Nothing)
+        if !released.is_empty() {
+            self.woken.extend(engine.release_all(&released)?);
+        }
+        Ok(())
     }
 
     fn task(&mut self, engine: &mut dyn Writer, task: &Task, numbers: &mut Numbers, now: Time) -> Result<Answer> {
@@ -348,7 +377,7 @@ fn publish(batch: Batch<'_>, memory: &mut Memory, shared: &Shared) -> Vec<Done> 
     let grown = !folded.new.is_empty();
     memory.keep(folded);
     if grown {
-        shared.head.send_replace(memory.tail);
+        shared.moved(memory.tail);
     }
     shared.wake(woken);
     done

@@ -81,7 +81,9 @@ async fn what_cannot_be_stored_fails_alone() {
         }
     }
     assert_eq!(world.store.health(), Ok(()));
-    assert_eq!(world.store.stats().pending.values().next().unwrap().count, 39);
+    let pending = world.store.stats().pending;
+    let (dest, waits) = pending.iter().next().unwrap();
+    assert_eq!((waits.count, world.store.waiting(*dest)), (39, 39));
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 //! of notifiers. Every answer is empty: Flux's recorder opens a new connection after each answer that has a body.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,6 +26,55 @@ use crate::{
     server::{WholeRequest, empty},
 };
 
+/// Events that wait at a time to be taken in, beyond which it is a crowd.
+const CROWD: u64 = 16;
+/// How long it counts as one afterwards: a commit answers all who wait at once, and they come back a moment later.
+const LINGERS: Duration = Duration::from_millis(25);
+
+/// Whether many senders wait for an answer. Shared with the dispatcher, whose deliveries give way to them.
+#[derive(Debug)]
+pub struct Crowd {
+    born: Instant,
+    waiting: AtomicU64,
+    /// Until when there counts as one that has just broken up, in microseconds of this value.
+    until: AtomicU64,
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self { born: Instant::now(), waiting: AtomicU64::new(0), until: AtomicU64::new(0) }
+    }
+}
+
+impl Crowd {
+    /// Counts one who waits, until what is returned is dropped.
+    pub fn join(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Relaxed);
+        Waits(self)
+    }
+
+    /// Whether there is one, or was a moment ago.
+    pub fn is_there(&self) -> bool {
+        self.waiting.load(Relaxed) > CROWD || self.until.load(Relaxed) > self.micros(Duration::ZERO)
+    }
+
+    fn micros(&self, later: Duration) -> u64 {
+        u64::try_from((self.born.elapsed() + later).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// One who waits.
+#[derive(Debug)]
+pub struct Waits<'a>(&'a Crowd);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Relaxed) == CROWD + 1 {
+            self.0.until.store(self.0.micros(LINGERS), Relaxed);
+        }
+    }
+}
+
 /// Everything that taking in an event needs.
 pub struct Intake {
     /// Where events are kept.
@@ -39,6 +91,8 @@ pub struct Intake {
     pub repeat_interval: Duration,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who waits.
+    pub crowd: Arc<Crowd>,
 }
 
 /// Which way an event came in.
@@ -124,7 +178,11 @@ impl Intake {
             }
         }
         let unconfirmed = unconfirmed(&candidate);
-        match self.store.append(candidate).await {
+        let appended = {
+            let _waits = self.crowd.join();
+            self.store.append(candidate).await
+        };
+        match appended {
             Ok(Appended::Stored { .. }) => {
                 if let Some(object) = unconfirmed {
                     self.observer.hurry(object);
@@ -196,4 +254,25 @@ fn busy() -> Response<Body> {
 fn http_date(at: SystemTime) -> Option<HeaderValue> {
     let at = jiff::Timestamp::try_from(at).ok()?;
     HeaderValue::from_str(&at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_more_than_a_few_and_goes_after_they_did() {
+        let crowd = Crowd::default();
+        let mut few: Vec<_> = (0..CROWD).map(|_| crowd.join()).collect();
+        assert!(!crowd.is_there());
+        few.push(crowd.join());
+        assert!(crowd.is_there());
+        few.clear();
+        // However long that took: it is over in the end, and what it was is forgotten.
+        while crowd.is_there() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(crowd.join());
+        assert!(!crowd.is_there());
+    }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use belfry_cluster::{Cluster, TektonSettings};
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
-use belfry_store::{Pruned, Store};
+use belfry_store::{Database, OpenError, Pruned, Store};
 use secrecy::SecretString;
 use tokio::{
     net::TcpListener,
@@ -25,7 +25,7 @@ use crate::{
     configuration::Configuration,
     dispatcher::{Dispatcher, Notifiers, Parts, Shared},
     environment::{Environment, Standalone},
-    intake::Intake,
+    intake::{Crowd, Intake},
     metrics::Metrics,
     observer::Observer,
     operations::Operations,
@@ -39,6 +39,8 @@ use crate::{
 
 /// How often the store is pruned.
 const PRUNE: Duration = Duration::from_secs(30);
+/// How long a database may take to come up after this process.
+const DATABASE: Duration = Duration::from_secs(30);
 /// How often the served CRDs are compared with ours.
 const COMPARE_CRDS: Duration = Duration::from_secs(3600);
 /// Time for requests under way to end once the listeners are closed.
@@ -80,6 +82,8 @@ pub struct Settings {
     pub source: Source,
     /// Folder of the store.
     pub data: PathBuf,
+    /// The PostgreSQL database that is used instead of the folder.
+    pub database: Option<Database>,
     /// `--cluster-name`.
     pub cluster_name: String,
     /// The namespace that Belfry runs in.
@@ -152,7 +156,10 @@ impl Server {
             );
         }
 
-        let (folder, temporary) = usable_folder(&settings.data)?;
+        let (folder, temporary) = match settings.database {
+            Some(_) => (settings.data.clone(), false),
+            None => usable_folder(&settings.data)?,
+        };
         let store = open_store(&settings, folder).await?;
         let metrics = Arc::new(Metrics::new(store.clone()));
         metrics.set_temporary(temporary);
@@ -227,6 +234,7 @@ impl Server {
         background.spawn(receivers.clone().keep(stopping.clone()));
         let notifiers =
             Notifiers::new(clients, environment.clone(), settings.workload_identity, settings.cluster_name.clone());
+        let crowd = Arc::new(Crowd::default());
         let parts = Parts {
             store: store.clone(),
             configuration: configuration.clone(),
@@ -235,6 +243,7 @@ impl Server {
             notifiers,
             public_url: settings.public_url,
             board,
+            crowd: crowd.clone(),
         };
         let dispatch = Shared::new(parts, stopping.clone());
         let dispatcher = tokio::spawn(Dispatcher::new(dispatch.clone()).run());
@@ -248,6 +257,7 @@ impl Server {
             cluster: settings.cluster_name.clone(),
             repeat_interval: settings.repeat_interval,
             metrics: metrics.clone(),
+            crowd,
         });
         let interface = Api::new(api::Parts {
             store: store.clone(),
@@ -334,8 +344,27 @@ async fn open_store(settings: &Settings, folder: PathBuf) -> anyhow::Result<Stor
         namespace_backlog: limits::NAMESPACE_BACKLOG,
         ..belfry_store::Options::default()
     };
-    let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&folder, options)).await;
+    let database = settings.database.clone();
+    let open = move || match database {
+        Some(database) => open_database(&database, &options),
+        None => Store::open_sqlite(&folder, options),
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
     opened.context("opening the store was interrupted")?.context("can't open the store")
+}
+
+/// Opens a database; one that isn't there yet is waited for, for a while: it may be starting too.
+fn open_database(database: &Database, options: &belfry_store::Options) -> Result<Store, OpenError> {
+    let deadline = Instant::now() + DATABASE;
+    loop {
+        match Store::open_postgres(database, options.clone()) {
+            Err(OpenError::Engine(error)) if Instant::now() < deadline => {
+                tracing::warn!(error, "can't open the database yet");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// The data folder; or, where it can't be written to, a temporary one, loudly. Whether it is temporary comes with it.

@@ -34,6 +34,10 @@ use belfry_core::limits;
 /// A request whose body has arrived.
 pub type WholeRequest = Request<Bytes>;
 
+/// Marks an answer that lasts by intent, and is bounded elsewhere: its connection doesn't make room for others.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting;
+
 /// What a listener allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -150,7 +154,9 @@ async fn connection<H: Handler>(
                 Ok((request, _room)) => intake.handler.handle(request).await,
                 Err(refusal) => *refusal,
             };
-            state.waiting();
+            if response.extensions().get::<Lasting>().is_none() {
+                state.waiting();
+            }
             Ok::<_, Infallible>(response)
         }
     });

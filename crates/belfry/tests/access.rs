@@ -350,3 +350,24 @@ clusters:";
         assert_eq!(status(ask(path)).await, expected, "{path}");
     }
 }
+
+#[test]
+fn the_file_can_be_checked_before_it_is_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.yaml");
+    let check = || {
+        let arguments = ["check", "--api-access", file.to_str().unwrap()];
+        std::process::Command::new(env!("CARGO_BIN_EXE_belfry")).args(arguments).output().unwrap()
+    };
+    fs::write(&file, "clusters: [{name: eu, hmacKeyFiles: [eu.key]}]").unwrap();
+    let output = check();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with(&format!("error: {}: clusters[0].hmacKeyFiles[0]: can't read ", file.display())),
+        "{said}"
+    );
+    assert!(said.contains(" [InvalidAccess]\n"), "{said}");
+    fs::write(folder.path().join("eu.key"), KEY).unwrap();
+    assert!(check().status.success());
+}

@@ -286,6 +286,17 @@ async fn a_stream_goes_on_after_a_crash_without_gap_or_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_shows_nothing_is_alive_and_says_how_far_it_is() {
+    let (_sink, belfry) = start().await;
+    let mut stream = Stream::open(&belfry, "reason=Nothing", None).await;
+    post(&belfry, 0..3).await;
+    let newest = items(&belfry, "/api/v1/events?limit=1").await[0]["id"].to_string();
+    while stream.last_id.as_ref() != Some(&newest) {
+        assert_eq!(stream.block().await.unwrap(), None, "a sign of life");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_have_a_limit_and_are_given_back() {
     let (_sink, belfry) = start().await;
     let mut streams = Vec::new();

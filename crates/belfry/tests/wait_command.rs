@@ -372,3 +372,12 @@ async fn a_real_server_may_be_killed_in_between() {
     let output = wait(&belfry.api, &["--revision", "abcdef0", flags[0], flags[1], "--timeout", "0"], &[]).await;
     assert_eq!(output.status.code(), Some(3), "{}", out(&output));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_for_the_server_is_taken() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/ci/access.yaml");
+    let belfry = Belfry::start("", &["--api-access", example]).await;
+    // The issuers aren't asked for the sake of a token that names neither.
+    let output = wait(&belfry.api, &["--timeout", "0"], &[("BELFRY_TOKEN", "e30.e30.e30")]).await;
+    assert_eq!(output.status.code(), Some(77), "{}{}", out(&output), err(&output));
+}

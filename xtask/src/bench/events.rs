@@ -18,8 +18,8 @@ const EVENT: &str = concat!(
 
 /// Namespaces that objects are in.
 pub const TEAMS: u64 = 50;
-/// Objects in all of them.
-pub const OBJECTS: u64 = 50_000;
+/// The most objects that there are names for.
+pub const MOST_OBJECTS: u64 = TEAMS * 10_000;
 /// What stands before an event's number in its message, and nowhere else in it.
 pub const MARK: u8 = b'#';
 
@@ -37,6 +37,7 @@ pub enum About {
 pub struct Request {
     bytes: Vec<u8>,
     slots: Vec<(usize, Slot)>,
+    objects: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +52,9 @@ impl Slot {
     const ALL: [(&str, Self); 4] =
         [("<team>", Self::Team), ("<app>", Self::App), ("<number>", Self::Number), ("<commit>", Self::Commit)];
 
-    fn fill(self, number: u64) -> String {
+    fn fill(self, number: u64, objects: u64) -> String {
         // Neighbours in time are strangers in the index, as in a fleet.
-        let object = number.wrapping_mul(7_919) % OBJECTS;
+        let object = number.wrapping_mul(7_919) % objects;
         match self {
             Self::Team => format!("{:02}", object % TEAMS),
             Self::App => format!("{:04}", object / TEAMS),
@@ -64,8 +65,8 @@ impl Slot {
 }
 
 impl Request {
-    /// A POST to this address.
-    pub fn new(about: About, to: SocketAddr) -> Self {
+    /// A POST to this address, about one of so many objects.
+    pub fn new(about: About, objects: u64, to: SocketAddr) -> Self {
         let (kind, group) = match about {
             About::Kustomizations => ("Kustomization", "kustomize.toolkit.fluxcd.io"),
             About::HelmReleases => ("HelmRelease", "helm.toolkit.fluxcd.io"),
@@ -78,14 +79,15 @@ impl Request {
             body.len()
         );
         let slots = slots.into_iter().map(|(at, slot)| (head.len() + at, slot)).collect();
-        let mut request = Self { bytes: [head.into_bytes(), body].concat(), slots };
+        let objects = objects.clamp(1, MOST_OBJECTS);
+        let mut request = Self { bytes: [head.into_bytes(), body].concat(), slots, objects };
         request.set(0);
         request
     }
 
     /// Makes it the request with this number.
     pub fn set(&mut self, number: u64) {
-        let fields = Slot::ALL.map(|(_, slot)| slot.fill(number));
+        let fields = Slot::ALL.map(|(_, slot)| slot.fill(number, self.objects));
         for (at, slot) in &self.slots {
             let field = fields[*slot as usize].as_bytes();
             self.bytes[*at..*at + field.len()].copy_from_slice(field);
@@ -113,7 +115,7 @@ fn cut(event: &str) -> (Vec<u8>, Vec<(usize, Slot)>) {
         };
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
         slots.push((bytes.len(), slot));
-        bytes.extend_from_slice(slot.fill(0).as_bytes());
+        bytes.extend_from_slice(slot.fill(0, 1).as_bytes());
         rest = &rest[at + placeholder.len()..];
     }
     bytes.extend_from_slice(rest.as_bytes());
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn a_request_can_be_made_into_any_other() {
         let to = SocketAddr::from(([127, 0, 0, 1], 9090));
-        let mut request = Request::new(About::Kustomizations, to);
+        let mut request = Request::new(About::Kustomizations, 1_000, to);
         let (length, mut seen) = (request.bytes().len(), std::collections::BTreeSet::new());
         for at in [0, 1, 49_999, 50_000, 1_234_567] {
             request.set(at);
@@ -155,9 +157,11 @@ mod tests {
 
     #[test]
     fn objects_repeat_only_after_all_had_a_turn() {
-        let object = |number| Slot::Team.fill(number) + &Slot::App.fill(number);
-        let names: std::collections::BTreeSet<String> = (0..OBJECTS).map(object).collect();
-        assert_eq!(names.len() as u64, OBJECTS);
-        assert!(names.iter().all(|name| name.len() == 6));
+        for objects in [1, 1_000, 50_000, 100_000] {
+            let object = |number| Slot::Team.fill(number, objects) + &Slot::App.fill(number, objects);
+            let names: std::collections::BTreeSet<String> = (0..objects).map(object).collect();
+            assert_eq!(names.len() as u64, objects);
+            assert!(names.iter().all(|name| name.len() == 6));
+        }
     }
 }

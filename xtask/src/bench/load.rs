@@ -43,6 +43,8 @@ pub struct Load {
     pub numbers: Range<u64>,
     /// What they are about.
     pub about: About,
+    /// About how many objects.
+    pub objects: u64,
     /// Events a second; as many as possible, otherwise.
     pub rate: Option<u64>,
 }
@@ -98,7 +100,7 @@ async fn all(load: &Load, tally: Option<&Arc<Tally>>) -> anyhow::Result<Posted> 
     for _ in 0..load.connections {
         let turns =
             Turns { next: next.clone(), end: load.numbers.end, first: load.numbers.start, rate: load.rate, start };
-        connections.spawn(connection(load.to, Request::new(load.about, load.to), turns, tally.cloned()));
+        connections.spawn(connection(load.to, Request::new(load.about, load.objects, load.to), turns, tally.cloned()));
     }
     let mut posted = Posted::default();
     while let Some(part) = connections.join_next().await {

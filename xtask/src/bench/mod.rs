@@ -7,6 +7,7 @@ mod histogram;
 mod load;
 mod machine;
 mod manifests;
+mod postgres;
 mod process;
 mod report;
 mod resources;
@@ -40,6 +41,9 @@ pub struct Bench {
     /// Rounds; figures are medians of them
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=50))]
     rounds: u16,
+    /// Objects that events are about, each in its turn; a second figure has one for each event
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=events::MOST_OBJECTS))]
+    objects: u64,
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -65,6 +69,8 @@ enum Part {
     Webhooks,
     /// Many who wait for one revision
     Waits,
+    /// Appends of several replicas to one PostgreSQL
+    Postgres,
     /// Resident memory
     Memory,
     /// Time from start to ready
@@ -74,6 +80,8 @@ enum Part {
 /// How much is posted.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
+    /// What they are about.
+    objects: u64,
     /// In each run for throughput.
     events: u64,
     /// In each run at a steady rate.
@@ -86,8 +94,15 @@ struct Scale {
     waiting: u64,
 }
 
-const FULL: Scale = Scale { events: 50_000, steady: 5_000, remembered: 100_000, stored: 1_000_000, waiting: 10_000 };
-const QUICK: Scale = Scale { events: 5_000, steady: 1_000, remembered: 10_000, stored: 20_000, waiting: 1_000 };
+impl Scale {
+    fn full(objects: u64) -> Self {
+        Self { objects, events: 50_000, steady: 5_000, remembered: 100_000, stored: 1_000_000, waiting: 10_000 }
+    }
+
+    fn quick(objects: u64) -> Self {
+        Self { objects, events: 5_000, steady: 1_000, remembered: 10_000, stored: 20_000, waiting: 1_000 }
+    }
+}
 
 /// What is measured, and where it may write.
 struct Bed {
@@ -138,14 +153,14 @@ impl Bench {
         self.measure(&bed, &mut report)?;
         let scale = self.scale();
         let bytes =
-            events::Request::new(events::About::Kustomizations, SocketAddr::from(([127, 0, 0, 1], 0))).body_len();
+            events::Request::new(events::About::Kustomizations, 1, SocketAddr::from(([127, 0, 0, 1], 0))).body_len();
         writeln!(
             std::io::stdout(),
             "{}\n{} rounds; {} events of {bytes} bytes about {} objects in each run\n\n{}",
             machine.line(),
             self.rounds(),
             scale.events,
-            events::OBJECTS,
+            scale.objects,
             report.table()
         )?;
         if let Some(file) = &self.json {
@@ -153,6 +168,7 @@ impl Bench {
             all["machine"] = machine.json();
             all["rounds"] = json!(self.rounds());
             all["events"] = json!(scale.events);
+            all["objects"] = json!(scale.objects);
             fs::write(file, format!("{all:#}\n")).with_context(|| format!("can't write {}", file.display()))?;
         }
         Ok(())
@@ -173,6 +189,9 @@ impl Bench {
             if self.wants(Part::Waits) {
                 waits::round(bed, report)?;
             }
+        }
+        if self.wants(Part::Postgres) {
+            postgres::rounds(bed, &scale, self.rounds(), report)?;
         }
         if self.wants(Part::Memory) {
             // One run takes as long as a whole round, and memory varies little.
@@ -195,7 +214,7 @@ impl Bench {
     }
 
     fn scale(&self) -> Scale {
-        if self.quick { QUICK } else { FULL }
+        if self.quick { Scale::quick(self.objects) } else { Scale::full(self.objects) }
     }
 }
 

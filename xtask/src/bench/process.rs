@@ -119,6 +119,16 @@ impl Server {
         Ok((ticks(11)? + ticks(12)?) / TICKS)
     }
 
+    /// Bytes that it has made the kernel write to files.
+    ///
+    /// # Errors
+    /// When it doesn't run.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).context("the server doesn't run")?;
+        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes:")).context("no figure for writes")?;
+        Ok(bytes.trim().parse()?)
+    }
+
     /// Its resident memory.
     ///
     /// # Errors

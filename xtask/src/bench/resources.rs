@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Bed, Scale,
-    events::About,
+    events::{About, MOST_OBJECTS},
     load::{Load, drive},
     manifests,
     process::Server,
@@ -16,14 +16,20 @@ use super::{
 /// How long a server is left alone before its memory is looked at.
 const REST: Duration = Duration::from_secs(2);
 const MEMORY: &str = "Resident memory";
+const MEMORY_FLEET: &str = "Resident memory, each event about an object of its own";
 const START: &str = "Start to ready (/readyz answers 200)";
 
-/// Measures memory once.
+/// Measures memory once, with as many objects as are usual, and then with one for each event.
 ///
 /// # Errors
 /// When a server doesn't come up or can't be reached.
 pub fn memory(bed: &Bed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    bed.say("memory")?;
+    remember(bed, scale, scale.objects, MEMORY, report)?;
+    remember(bed, scale, scale.remembered, MEMORY_FLEET, report)
+}
+
+fn remember(bed: &Bed, scale: &Scale, objects: u64, part: &'static str, report: &mut Report) -> anyhow::Result<()> {
+    bed.say(&format!("memory, {objects} objects"))?;
     let sink = Sink::start(scale.remembered, Answer::NoContent)?;
     let folder = bed.folder()?;
     let config = folder.path().join("config");
@@ -31,14 +37,14 @@ pub fn memory(bed: &Bed, scale: &Scale, report: &mut Report) -> anyhow::Result<(
     let server = Server::belfry(&bed.belfry, &config, &folder.path().join("data"))?;
     server.ready()?;
     std::thread::sleep(REST);
-    report.add(MEMORY, "idle", "MiB", server.memory()?.now, Target::Most(25.0));
-    let posted = post(&server, 0..scale.remembered, About::Kustomizations)?;
+    report.add(part, "idle", "MiB", server.memory()?.now, Target::Most(25.0));
+    let posted = post(&server, 0..scale.remembered, About::Kustomizations, objects)?;
     sink.tally.wait_for(posted, Duration::from_secs(300));
     std::thread::sleep(REST);
     let memory = server.memory()?;
-    report.add(MEMORY, "after the events, all delivered", "MiB", memory.now, Target::Most(100.0));
-    report.add(MEMORY, "most there ever was", "MiB", memory.peak, None);
-    report.add(MEMORY, "events posted for it", "", posted as f64, None);
+    report.add(part, "after the events, all delivered", "MiB", memory.now, Target::Most(100.0));
+    report.add(part, "most there ever was", "MiB", memory.peak, None);
+    report.add(part, "events posted for it", "", posted as f64, None);
     server.terminate()
 }
 
@@ -69,6 +75,7 @@ pub fn starts(bed: &Bed, scale: &Scale, rounds: usize, report: &mut Report) -> a
             &server,
             scale.stored + round as u64 * 1000..scale.stored + (round as u64 + 1) * 1000,
             About::HelmReleases,
+            MOST_OBJECTS / 10,
         )?;
         if round + 1 == rounds {
             sink.tally.set_answer(Answer::NoContent);
@@ -88,15 +95,15 @@ pub fn starts(bed: &Bed, scale: &Scale, rounds: usize, report: &mut Report) -> a
 fn fill(bed: &Bed, scale: &Scale, config: &Path, data: &Path) -> anyhow::Result<()> {
     let server = Server::belfry(&bed.belfry, config, data)?;
     server.ready()?;
-    let quiet = post(&server, scale.waiting..scale.stored, About::HelmReleases)?;
-    let waiting = post(&server, 0..scale.waiting, About::Kustomizations)?;
+    let quiet = post(&server, scale.waiting..scale.stored, About::HelmReleases, MOST_OBJECTS / 10)?;
+    let waiting = post(&server, 0..scale.waiting, About::Kustomizations, MOST_OBJECTS / 10)?;
     anyhow::ensure!(quiet + waiting == scale.stored, "only {quiet} and {waiting} events were accepted");
     server.kill();
     Ok(())
 }
 
-fn post(server: &Server, numbers: std::ops::Range<u64>, about: About) -> anyhow::Result<u64> {
-    let load = Load { to: server.events, connections: CONNECTIONS, numbers, about, rate: None };
+fn post(server: &Server, numbers: std::ops::Range<u64>, about: About, objects: u64) -> anyhow::Result<u64> {
+    let load = Load { to: server.events, connections: CONNECTIONS, numbers, about, objects, rate: None };
     Ok(drive(&load, None)?.accepted())
 }
 

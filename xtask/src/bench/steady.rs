@@ -30,8 +30,14 @@ pub fn round(bed: &Bed, scale: &Scale, report: &mut Report) -> anyhow::Result<()
     let server = Server::belfry(&bed.belfry, &config, &folder.path().join("data"))?;
     server.ready()?;
     let before = server.cpu()?;
-    let load =
-        Load { to: server.events, connections: 16, numbers: 0..events, about: About::Kustomizations, rate: Some(RATE) };
+    let load = Load {
+        to: server.events,
+        connections: 16,
+        numbers: 0..events,
+        about: About::Kustomizations,
+        objects: scale.objects,
+        rate: Some(RATE),
+    };
     let posted = drive(&load, Some(&sink.tally))?;
     let missing = sink.tally.wait_for(posted.accepted(), Duration::from_secs(30));
     let cpu = server.cpu()? - before;

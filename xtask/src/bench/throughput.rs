@@ -27,21 +27,27 @@ enum Case {
     Discard,
     /// One Alert; the sink answers 204.
     One,
+    /// The same, and each event is about an object of its own.
+    Fleet,
     /// One Alert, and a thousand that select nothing.
     Idle,
     /// One Alert; the sink answers 200 with an empty body.
     Empty,
 }
 
-const CASES: [Case; 4] = [Case::Discard, Case::One, Case::Idle, Case::Empty];
+const CASES: [Case; 5] = [Case::Discard, Case::One, Case::Fleet, Case::Idle, Case::Empty];
 
 /// What one run gave.
 struct Run {
     accepted: f64,
     latency: [f64; 3],
     delivered: f64,
-    /// Milliseconds of CPU for each event, until it was delivered.
+    /// Milliseconds of CPU for each event, until the last one was accepted.
+    cpu_accepting: f64,
+    /// The same, until all were delivered.
     cpu: f64,
+    /// KiB written to files for each event, until it was delivered.
+    written: f64,
     connections: f64,
     missing: f64,
     twice: f64,
@@ -56,15 +62,16 @@ pub fn round(bed: &Bed, scale: &Scale, round: usize, report: &mut Report) -> any
     for turn in 0..CASES.len() {
         let case = CASES[(turn + round) % CASES.len()];
         bed.say(&format!("round {}: {case:?}", round + 1))?;
-        runs.push((case, run(bed, case, scale.events, report)?));
+        runs.push((case, run(bed, case, scale, report)?));
     }
     let of = |wanted: Case| runs.iter().find(|(case, _)| *case == wanted).map(|(_, run)| run);
-    let (Some(discard), Some(one), Some(idle), Some(empty)) =
-        (of(Case::Discard), of(Case::One), of(Case::Idle), of(Case::Empty))
+    let (Some(discard), Some(one), Some(fleet), Some(idle), Some(empty)) =
+        (of(Case::Discard), of(Case::One), of(Case::Fleet), of(Case::Idle), of(Case::Empty))
     else {
         return Ok(());
     };
     tell_intake(report, discard, one, idle);
+    tell_fleet(report, fleet);
     tell_delivery(report, one, empty);
     Ok(())
 }
@@ -84,6 +91,8 @@ fn tell_intake(report: &mut Report, discard: &Run, one: &Run, idle: &Run) {
         100.0 * one.accepted / discard.accepted,
         Target::Least(25.0),
     );
+    report.add(INTAKE, "server CPU per event while posting", "ms", one.cpu_accepting, None);
+    report.add(INTAKE, "discarding: server CPU per event", "ms", discard.cpu, None);
     const IDLE: &str = "The same, and 1,000 Alerts that select nothing";
     report.add(IDLE, "accepted", "events/s", idle.accepted, None);
     report.add(IDLE, "answer p99", "ms", idle.latency[1], None);
@@ -96,9 +105,18 @@ fn tell_intake(report: &mut Report, discard: &Run, one: &Run, idle: &Run) {
     );
 }
 
+fn tell_fleet(report: &mut Report, fleet: &Run) {
+    const FLEET: &str = "The same, each event about an object of its own";
+    report.add(FLEET, "accepted", "events/s", fleet.accepted, None);
+    report.add(FLEET, "answer p99", "ms", fleet.latency[1], None);
+    report.add(FLEET, "server CPU per event", "ms", fleet.cpu, None);
+    report.add(FLEET, "written per event", "KiB", fleet.written, None);
+}
+
 fn tell_delivery(report: &mut Report, one: &Run, empty: &Run) {
     const EVENT: &str = "From event to delivery";
     report.add(EVENT, "server CPU per event", "ms", one.cpu, Target::Most(0.28));
+    report.add(EVENT, "written per event", "KiB", one.written, None);
     let sinks =
         [("Delivery to one sink that answers 204", one), ("Delivery to one sink that answers 200, empty", empty)];
     for (part, run) in sinks {
@@ -109,13 +127,14 @@ fn tell_delivery(report: &mut Report, one: &Run, empty: &Run) {
     }
 }
 
-fn run(bed: &Bed, case: Case, events: u64, report: &mut Report) -> anyhow::Result<Run> {
+fn run(bed: &Bed, case: Case, scale: &Scale, report: &mut Report) -> anyhow::Result<Run> {
+    let events = scale.events;
     let answer = if case == Case::Empty { Answer::Empty } else { Answer::NoContent };
     let sink = Sink::start(events, answer)?;
     let folder = bed.folder()?;
     let server = match case {
         Case::Discard => Server::start(Command::new(&bed.discard))?,
-        Case::One | Case::Idle | Case::Empty => {
+        Case::One | Case::Fleet | Case::Idle | Case::Empty => {
             let idle = if case == Case::Idle { manifests::IDLE_ALERTS } else { 0 };
             let config = folder.path().join("config");
             manifests::write(&config, sink.address, idle)?;
@@ -124,16 +143,18 @@ fn run(bed: &Bed, case: Case, events: u64, report: &mut Report) -> anyhow::Resul
             server
         }
     };
-    let before = server.cpu()?;
+    let (before, written) = (server.cpu()?, server.written()?);
     let start = Instant::now();
     let load = Load {
         to: server.events,
         connections: CONNECTIONS,
         numbers: 0..events,
         about: About::Kustomizations,
+        objects: if case == Case::Fleet { events } else { scale.objects },
         rate: None,
     };
     let posted = drive(&load, None)?;
+    let accepting = server.cpu()? - before;
     let others = posted.others();
     if !others.is_empty() {
         report.note(format!("{case:?}: answers other than 202: {others}"));
@@ -143,13 +164,15 @@ fn run(bed: &Bed, case: Case, events: u64, report: &mut Report) -> anyhow::Resul
         Case::Discard => 0,
         _ => sink.tally.wait_for(accepted, Duration::from_secs(10 + accepted / SLOWEST)),
     };
-    let cpu = server.cpu()? - before;
+    let (cpu, written) = (server.cpu()? - before, server.written()? - written);
     let delivering = sink.tally.since(start).as_secs_f64();
     let run = Run {
         accepted: accepted as f64 / posted.took.as_secs_f64(),
         latency: [posted.latency.quantile(0.5), posted.latency.quantile(0.99), posted.latency.max()],
         delivered: sink.tally.distinct() as f64 / delivering.max(f64::MIN_POSITIVE),
+        cpu_accepting: accepting * 1e3 / accepted.max(1) as f64,
         cpu: cpu * 1e3 / accepted.max(1) as f64,
+        written: written as f64 / 1024.0 / accepted.max(1) as f64,
         connections: sink.tally.connections() as f64,
         missing: missing as f64,
         twice: sink.tally.requests().saturating_sub(sink.tally.distinct()) as f64,

@@ -239,9 +239,11 @@ impl SqliteReader {
         if let Some(revision) = &query.revision {
             let range = rev::range(revision);
             let (first, last) = (*range.start(), *range.end());
-            // What an artifact was made from is the number of its events too: they are found by the rollouts of its digest.
+            // Those of an artifact that names its origin go by that: its digest leads there by its rollouts. Which ones
+            // first, from the index alone, then what they say: a page must not read the bodies of all.
             filter.push(
-                "(rev BETWEEN ? AND ? OR rev IN (SELECT rev FROM rollout WHERE digest BETWEEN ? AND ?))",
+                "seq IN (SELECT seq FROM event WHERE rev BETWEEN ? AND ? UNION ALL
+                     SELECT e.seq FROM rollout r JOIN event e ON e.rev = r.rev WHERE r.digest BETWEEN ? AND ?)",
                 [first, last, first, last].map(Into::into),
             );
             if rev::without_digest(revision) != revision {

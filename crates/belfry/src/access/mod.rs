@@ -240,6 +240,14 @@ async fn fingerprint(files: &[PathBuf]) -> Option<u64> {
     tokio::task::spawn_blocking(move || manifests::fingerprint(&files)).await.ok()
 }
 
+/// Reads a file of `--api-access`, and those that it names, as a server would.
+///
+/// # Errors
+/// What is wrong with it, behind the field that it is wrong with.
+pub fn check(file: &Path) -> Result<(), String> {
+    Rules::load(file, "", &mut Vec::new()).map(drop)
+}
+
 struct Loaded {
     rules: Result<Rules, String>,
     files: Vec<PathBuf>,

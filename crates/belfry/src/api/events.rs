@@ -27,7 +27,7 @@ use super::{
     parameters::{self, Id, Listed, Objects, Parameters, perhaps_point, readable_page},
     tail::{Outlet, Tail, is_of},
 };
-use crate::dispatcher::now;
+use crate::{dispatcher::now, server::Lasting};
 
 /// A severity to filter by.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -292,7 +292,7 @@ pub(super) async fn of_revision(
     // What can be refused is refused before the answer begins.
     let first = tail.next(last).await?;
     tokio::spawn(send_array(tail, first, last, outlet));
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    Ok((Extension(Lasting), [(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 async fn send_array(mut tail: Tail, mut rows: Vec<EventRow>, last: Seq, mut outlet: Outlet) {

@@ -309,12 +309,32 @@ fn selects(filter: &ObjectFilter, cluster: &str, object: &IndexedObject) -> bool
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    fn places() -> impl Strategy<Value = Place> {
+        ("[a-c\"/.]{0,3}", "[ab]{0,2}", "[AK]?", "[g.]{0,2}", ".{0,3}").prop_map(
+            |(name, namespace, kind, group, cluster)| Place(ObjectKey { cluster, group, kind, namespace, name }),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_place_survives_being_a_cursor(place in places()) {
+            let text = place.text();
+            prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')), "fit for a URL: {}", text);
+            prop_assert_eq!(Place::parse(&text), Some(place));
+        }
+
+        #[test]
+        fn what_is_no_cursor_is_told_so(text in ".{0,40}") {
+            prop_assert!(Place::parse(&text).is_none_or(|place| place.text() == text));
+        }
+    }
+
     #[test]
-    fn a_place_survives_being_a_cursor() {
-        let place = Place(ObjectKey { kind: "K".into(), namespace: "n\"/".into(), ..ObjectKey::default() });
-        assert_eq!(Place::parse(&place.text()), Some(place));
+    fn what_has_other_parts_is_no_cursor() {
         for bad in ["", "x", "W10", "bm8"] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }

@@ -156,6 +156,8 @@ where
     for _ in 0..LOOKED_THROUGH {
         let page = fetch(cursor, size).await?;
         cursor = page.next;
+        // It is large, and what is shown is held in memory: one such page is enough.
+        let ended_early = page.items.len() < size as usize;
         items.extend(caller.readable(page.items, T::object).await?);
         if items.len() > wanted || (items.len() == wanted && cursor.is_some()) {
             items.truncate(wanted);
@@ -163,7 +165,7 @@ where
             cursor = items.last().map(T::id);
             break;
         }
-        if cursor.is_none() {
+        if cursor.is_none() || (ended_early && !items.is_empty()) {
             break;
         }
         size = limits::PAGE;
@@ -173,6 +175,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[derive(Debug, Default, Deserialize)]
@@ -233,6 +237,17 @@ mod tests {
         assert_eq!(perhaps_point("since", None, now).unwrap(), None);
         let problem = format!("{:?}", perhaps_point("since", Some("monday"), now).unwrap_err());
         assert!(problem.contains("neither an RFC 3339 time nor a duration such as 1h30m"), "{problem}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_or_told_what_is_wrong_with_it(query in "(limit|cursor|reason|x|%|=|&|[ -~]){0,8}") {
+            if let Ok(uri) = format!("/?{query}").parse::<http::Uri>()
+                && let Err(error) = Query::<Given>::try_from_uri(&uri)
+            {
+                prop_assert!(!refused(&error.body_text()).detail.is_empty());
+            }
+        }
     }
 
     struct Number(i64, ObjectKey);

@@ -25,6 +25,7 @@ use super::{
     parameters::{self, Objects, Parameters},
     tail::{Outlet, Tail},
 };
+use crate::server::Lasting;
 
 /// Time between two looks at the log: while much comes, one look serves many events.
 const PACE: Duration = Duration::from_millis(50);
@@ -93,7 +94,7 @@ pub(super) async fn stream(
         // Or nginx holds back what comes until it is worth its while.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, body).into_response())
+    Ok((Extension(Lasting), headers, body).into_response())
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {

@@ -9,7 +9,7 @@ use belfry_store::{EventQuery, EventRow, Store};
 use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{Caller, Problem, Shared, events::Item, parameters::Listed as _};
 use crate::server::stopped;
@@ -40,12 +40,8 @@ impl Tail {
 
     /// Some of the events up to this one, or all: then it is how far it has read.
     pub(super) async fn next(&mut self, last: Seq) -> Result<Vec<EventRow>, Problem> {
-        let query = EventQuery {
-            after: Some(self.at),
-            until: Some(Time(last.0.saturating_add(1))),
-            limit: limits::STREAM_PAGE,
-            ..self.query.clone()
-        };
+        let query =
+            EventQuery { after: Some(self.at), until: Some(Time(last.0.saturating_add(1))), ..self.query.clone() };
         let page = self.store.events(query).await?;
         let mut rows = self.caller.readable(page.items, EventRow::object).await?;
         if let Some(wanted) = &self.query.revision {
@@ -72,13 +68,17 @@ pub(super) struct Outlet {
 impl Outlet {
     /// One, with the body that its reader is answered with.
     pub(super) fn open(shared: &Shared) -> Result<(Self, Body), Problem> {
-        let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
+        Self::of(&shared.streams, shared.stopping.clone())
+    }
+
+    fn of(streams: &Arc<Semaphore>, stopping: watch::Receiver<bool>) -> Result<(Self, Body), Problem> {
+        let permit = Arc::clone(streams).try_acquire_owned().map_err(|_| {
             let detail = format!("{} streams are open already, which is the most: try again later", limits::STREAMS);
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         })?;
         let (out, mut taken) = mpsc::channel(1);
         let body = Body::from_stream(stream::poll_fn(move |context| taken.poll_recv(context)));
-        Ok((Self { out, stopping: shared.stopping.clone(), _permit: permit }, body))
+        Ok((Self { out, stopping, _permit: permit }, body))
     }
 
     /// Whether it went out; if not, the stream is at its end: the reader left, or takes nothing, or the process stops.
@@ -101,5 +101,55 @@ impl Outlet {
             () = self.out.closed() => {}
             () = stopped(&mut self.stopping) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn one() -> (Arc<Semaphore>, watch::Sender<bool>, Outlet, Body) {
+        let (stop, stopping) = watch::channel(false);
+        let streams = Arc::new(Semaphore::new(1));
+        let (outlet, body) = Outlet::of(&streams, stopping).unwrap();
+        (streams, stop, outlet, body)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_cut_off() {
+        let (streams, _stop, mut outlet, mut body) = one();
+        assert!(Outlet::of(&streams, watch::channel(false).1).is_err(), "there is but one");
+        assert!(outlet.send(Bytes::from_static(b"one")).await);
+        let begun = Instant::now();
+        assert!(!outlet.send(Bytes::from_static(b"two")).await);
+        assert_eq!(begun.elapsed(), limits::STREAM_STALL);
+        drop(outlet);
+        assert_eq!(streams.available_permits(), 1);
+        let rest = async { body.frame().await.map(|frame| frame.unwrap().into_data().unwrap()) };
+        assert_eq!(rest.await, Some(Bytes::from_static(b"one")), "what it was sent it can have");
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_its_reader_and_with_the_process() {
+        let (_streams, stop, mut outlet, body) = one();
+        drop(body);
+        outlet.ended().await;
+        assert!(!outlet.send(Bytes::new()).await);
+        drop(stop);
+
+        let (_streams, stop, mut outlet, _body) = one();
+        stop.send_replace(true);
+        outlet.ended().await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_off_does_not_look_whole() {
+        let (_streams, _stop, outlet, mut body) = one();
+        outlet.fail(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, "down"));
+        assert!(body.frame().await.unwrap().is_err());
     }
 }

@@ -91,7 +91,9 @@ pub(super) async fn wait(
     });
     if streams {
         let events = steps.map(|step| Ok::<_, Infallible>(event(&step)));
-        return Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response());
+        let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+        // As for nginx: or it would keep the steps to itself.
+        return Ok(([("x-accel-buffering", "no")], stream).into_response());
     }
     let mut steps = std::pin::pin!(steps);
     while let Some(step) = steps.next().await {

@@ -7,14 +7,20 @@ use belfry_core::config::{self, Finding, Options, Problem, Snapshot};
 use clap::Args;
 
 use super::flags::FeatureGates;
-use crate::manifests::{self, Loaded};
+use crate::{
+    access,
+    manifests::{self, Loaded},
+};
 
 /// Validate manifests, offline.
 #[derive(Debug, Args)]
 pub struct Check {
     /// Directories, or single files, of manifests
-    #[arg(required = true, value_name = "DIR")]
+    #[arg(required_unless_present = "api_access", value_name = "DIR")]
     paths: Vec<PathBuf>,
+    /// The file of this flag of `belfry serve`, and the files that it names
+    #[arg(long, value_name = "FILE")]
+    api_access: Option<PathBuf>,
     /// Judge as with this flag of `belfry serve`
     #[arg(long)]
     no_cross_namespace_refs: bool,
@@ -45,6 +51,12 @@ impl Check {
         for problem in &loaded.problems {
             refused += 1;
             writeln!(out, "error: {problem} [Unreadable]")?;
+        }
+        if let Some(file) = &self.api_access
+            && let Err(why) = access::check(file)
+        {
+            refused += 1;
+            writeln!(out, "error: {}: {why} [InvalidAccess]", file.display())?;
         }
         let secrets = [missing_secrets(&loaded, &snapshot), receiver_secrets(&loaded, &snapshot)].concat();
         for finding in findings.iter().chain(&secrets) {

@@ -141,6 +141,7 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
     let settings = |port: [u16; 5]| Settings {
         source: Source::Directories { paths: vec![config.to_owned()], cluster: None },
         data: data.to_owned(),
+        database: None,
         cluster_name: String::new(),
         public_url: None,
         runtime_namespace: "flux-system".into(),

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use belfry_cluster::TektonSettings;
+use belfry_store::Database;
 use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::serve::{Addresses, Server, Settings, Source};
@@ -24,6 +26,8 @@ pub struct ServeFlags {
     /// Folder of the store
     #[arg(long, value_name = "DIR", default_value = "belfry-data")]
     data: PathBuf,
+    #[command(flatten)]
+    database: DatabaseFlags,
     /// Name of the cluster that events on the events port come from
     #[arg(long, value_name = "NAME", default_value = "")]
     cluster_name: String,
@@ -91,6 +95,42 @@ pub struct ServeFlags {
     /// Namespace that Belfry runs in
     #[arg(long = "runtime-namespace", env = "RUNTIME_NAMESPACE", default_value = "flux-system", hide = true)]
     runtime_namespace: String,
+}
+
+/// Where the store is, if not in a folder.
+#[derive(Debug, Args)]
+struct DatabaseFlags {
+    /// PostgreSQL database to use instead of a folder, by any number of replicas: postgres://user:password@host/database?sslmode=verify-full&sslrootcert=FILE
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BELFRY_DATABASE_URL",
+        hide_env_values = true,
+        conflicts_with = "database_url_file"
+    )]
+    database_url: Option<SecretString>,
+    /// File with that URL; read anew for each connection
+    #[arg(long, value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+    /// Connections to the database at most
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(4..))]
+    database_connections: u16,
+    /// How long deliveries that a replica has begun stay its own after it was last heard of; attempts must fit into two thirds of it
+    #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = lease)]
+    database_lease: Duration,
+}
+
+impl DatabaseFlags {
+    fn database(self) -> Option<Database> {
+        let named = self.database_url.map(|url| Database::at(url.expose_secret()));
+        let database = named.or_else(|| self.database_url_file.map(Database::in_file))?;
+        Some(database.connections(self.database_connections.into()).lease(self.database_lease))
+    }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    if lease < Duration::from_secs(3) { Err("must be at least 3s".into()) } else { Ok(lease) }
 }
 
 /// Flags of the peer that say nothing here: accepted, so that its arguments can stay, and named in the log.
@@ -315,6 +355,7 @@ impl ServeFlags {
         Ok(Settings {
             source,
             data: self.data,
+            database: self.database.database(),
             cluster_name: self.cluster_name,
             runtime_namespace: self.runtime_namespace,
             addresses: Addresses {

@@ -57,7 +57,8 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
     // What came of the last one is written down together with the end of the claim.
     let mut last = None;
     for (i, row) in claim.rows.iter().enumerate() {
-        if shared.stopping() || (i > 0 && dest.circuit().is_open()) {
+        shared.give_way(dest.id).await;
+        if shared.stopping() || !shared.store.leased() || (i > 0 && dest.circuit().is_open()) {
             break;
         }
         let known = memo.as_deref().unwrap_or(claim.memo.as_slice());

@@ -3,6 +3,7 @@
 
 mod lane;
 mod notifiers;
+mod pace;
 mod status;
 mod trigger;
 
@@ -32,8 +33,8 @@ use tokio::{
 pub use notifiers::Notifiers;
 
 use crate::{
-    configuration::Configuration, environment::Environment, metrics::Metrics, server::stopped,
-    status_board::StatusBoard,
+    configuration::Configuration, dispatcher::pace::Pace, environment::Environment, intake::Crowd, metrics::Metrics,
+    server::stopped, status_board::StatusBoard,
 };
 
 /// How often a Provider that must be mended is looked at for a change that nothing announces, such as of a Secret in a
@@ -52,6 +53,8 @@ pub struct Shared {
     notifiers: Notifiers,
     public_url: Option<String>,
     board: Arc<StatusBoard>,
+    crowd: Arc<Crowd>,
+    pace: Pace,
     stop: watch::Receiver<bool>,
     destinations: RwLock<HashMap<DestId, Arc<Destination>>>,
 }
@@ -72,6 +75,8 @@ pub struct Parts {
     pub public_url: Option<String>,
     /// What is told of the CommitStatuses.
     pub board: Arc<StatusBoard>,
+    /// Who waits to be taken in.
+    pub crowd: Arc<Crowd>,
 }
 
 /// The Alert or CommitStatus that caused a delivery: what goes wrong with it is said there.
@@ -114,9 +119,20 @@ impl Destination {
 impl Shared {
     /// What a dispatcher works with; the API reads circuits from it.
     pub fn new(parts: Parts, stop: watch::Receiver<bool>) -> Arc<Self> {
-        let Parts { store, configuration, environment, metrics, notifiers, public_url, board } = parts;
-        let destinations = RwLock::default();
-        Arc::new(Self { store, configuration, environment, metrics, notifiers, public_url, board, stop, destinations })
+        let Parts { store, configuration, environment, metrics, notifiers, public_url, board, crowd } = parts;
+        Arc::new(Self {
+            store,
+            configuration,
+            environment,
+            metrics,
+            notifiers,
+            public_url,
+            board,
+            crowd,
+            pace: Pace::new(),
+            stop,
+            destinations: RwLock::default(),
+        })
     }
 
     /// The Providers that were sent to since the start.
@@ -158,6 +174,14 @@ impl Shared {
 
     fn stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// Waits while many events wait to be taken in, for their senders wait too, and no destination does: but not for
+    /// ever, and not once so much waits that the backlog's bound is in sight.
+    async fn give_way(&self, dest: DestId) {
+        if self.crowd.is_there() && self.store.waiting(dest) < limits::PROVIDER_BACKLOG / 2 {
+            self.pace.turn().await;
+        }
     }
 
     /// Lets the circuit know, and everyone whom a turn of it concerns.

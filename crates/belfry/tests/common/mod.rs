@@ -1,5 +1,5 @@
 //! A real `belfry serve` on free ports, from manifests written here.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, clippy::expect_used, reason = "each test binary uses a part of it")]
 
 pub mod in_cluster;
 
@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::{Process, Program, port, until};
+use testkit::{Postgres, Process, Program, port, until};
 
 /// Long enough for a slow machine; nothing waits for it when things go well.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +24,23 @@ pub struct Belfry {
     pub metrics: String,
     pub health: String,
     client: reqwest::Client,
+}
+
+/// Set to `1`, servers that aren't told otherwise use PostgreSQL: any of these tests can be run against it.
+const ON_POSTGRES: &str = "BELFRY_TEST_POSTGRES";
+
+/// Flags for a database of its own, if tests are to be run against PostgreSQL.
+fn database(flags: &[&str]) -> Vec<String> {
+    if std::env::var_os(ON_POSTGRES).is_none_or(|value| value != "1") || flags.contains(&"--database-url") {
+        return Vec::new();
+    }
+    let server = Postgres::shared().expect("PostgreSQL is missing");
+    on_database(&server.url(&server.database().unwrap())).map(String::from).into()
+}
+
+/// Flags for a database, with a lease that ends soon.
+pub fn on_database(url: &str) -> [&str; 4] {
+    ["--database-url", url, "--database-lease", "3s"]
 }
 
 impl Belfry {
@@ -46,6 +63,7 @@ impl Belfry {
             .args(["--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()])
             .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
             .args(["--receiverAddr", &receivers])
+            .args(database(flags))
             .args(flags)
             .spawn()
             .unwrap();

@@ -1,0 +1,282 @@
+//! Writing: new rows, a statement for all of a kind.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use belfry_core::{
+    ConfigKey, ObjectKey, Time,
+    plan::{Change, ObjectState, Origin},
+};
+use tokio_postgres::Row;
+
+use super::{link::step, transaction::PgWriter};
+use crate::{
+    engine::{Added, Appends, EngineError, NewDelivery, ObjectRow, Result},
+    queries::DeliveryKind,
+    types::{DestId, LaneId},
+};
+
+/// What an event takes up beside its body: its row, its deliveries, their places in indexes.
+pub(super) const ROW: i64 = 512;
+
+const ADD_EVENTS: &str = "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, body)
+    SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT2[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::INT8[],
+        $10::INT2[], $11::INT2[], $12::BYTEA[])";
+const ADD_STATES: &str =
+    "UPDATE object SET state = new.state FROM unnest($1::INT8[], $2::TEXT[]) new(id, state) WHERE object.id = new.id";
+const ADD_REPEATS: &str = "UPDATE event SET repeats = repeats + more.count
+    FROM (SELECT seq, count(*) AS count FROM unnest($1::INT8[]) seq GROUP BY seq) more WHERE event.seq = more.seq";
+/// In the order of their ids, as everyone does who waits for their locks.
+const ADD_LANES: &str = "INSERT INTO lane(id, dest, kind, due, tail)
+    SELECT id, dest, 0, due, tail FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[]) new(id, dest, due, tail) ORDER BY id
+    ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
+    RETURNING dest, due, owner IS NOT NULL";
+pub(super) const ADD_DELIVERIES: &str = "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
+    SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[], $5::INT8[], $6::INT8[], $7::INT2[], $8::INT8[], $9::INT2[],
+        $10::INT8[], $11::TEXT[])";
+const KNOW_OBJECTS: [&str; 2] = [
+    "INSERT INTO object(name, namespace, kind, api_group, cluster)
+     SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) k(name, namespace, kind, api_group, cluster)
+     WHERE NOT EXISTS(SELECT 1 FROM object o WHERE o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind
+         AND o.api_group = k.api_group AND o.cluster = k.cluster) ON CONFLICT DO NOTHING",
+    "SELECT o.id, o.state FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) WITH ORDINALITY
+         k(name, namespace, kind, api_group, cluster, n)
+     JOIN object o ON o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind AND o.api_group = k.api_group
+         AND o.cluster = k.cluster ORDER BY k.n",
+];
+const KNOW_CONFIGS: [&str; 2] = [
+    "INSERT INTO config(kind, namespace, name)
+     SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) k(kind, namespace, name)
+     WHERE NOT EXISTS(SELECT 1 FROM config c WHERE c.kind = k.kind AND c.namespace = k.namespace AND c.name = k.name)
+     ON CONFLICT DO NOTHING",
+    "SELECT c.id FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) WITH ORDINALITY k(kind, namespace, name, n)
+     JOIN config c ON c.kind = k.kind AND c.namespace = k.namespace AND c.name = k.name ORDER BY k.n",
+];
+/// What is older than the one in flight gives way to it.
+const WAITING: &str = "SELECT id FROM lane WHERE id = ANY($1) AND EXISTS(SELECT 1 FROM delivery d
+    WHERE d.lane = lane.id AND d.state = 0 AND (lane.owner IS NULL OR d.id > COALESCE(lane.first, d.id)))";
+
+pub(super) fn origin_code(origin: Origin) -> i16 {
+    match origin {
+        Origin::Recorder => 0,
+        Origin::Forwarded => 1,
+        Origin::Observed => 2,
+    }
+}
+
+pub(super) fn origin_from(code: i16) -> Origin {
+    match code {
+        1 => Origin::Forwarded,
+        2 => Origin::Observed,
+        _ => Origin::Recorder,
+    }
+}
+
+/// A code for a narrow column. All of them fit.
+pub(super) fn small(code: i64) -> i16 {
+    i16::try_from(code).unwrap_or(i16::MAX)
+}
+
+pub(super) fn read_state(object: i64, state: Option<String>) -> ObjectState {
+    let Some(state) = state else { return ObjectState::default() };
+    serde_json::from_str(&state).unwrap_or_else(|error| {
+        tracing::error!(object, %error, "the state of an object can't be read: starting anew");
+        ObjectState::default()
+    })
+}
+
+/// One column of what is written.
+pub(super) fn column<'a, S, T>(rows: &'a [S], of: impl Fn(&'a S) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
+}
+
+/// A delivery as it is written: one that is superseded within its own batch says by which.
+pub(super) struct Written<'a> {
+    pub new: &'a NewDelivery,
+    pub by: Option<i64>,
+}
+
+impl PgWriter {
+    pub(super) fn know_objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>> {
+        let names = column(keys, |key| &*key.name);
+        let namespaces = column(keys, |key| &*key.namespace);
+        let (kinds, groups) = (column(keys, |key| &*key.kind), column(keys, |key| &*key.group));
+        let clusters = column(keys, |key| &*key.cluster);
+        self.wrote = true;
+        let rows = self
+            .link()?
+            .pipeline(&KNOW_OBJECTS.map(|sql| step(sql, [&names, &namespaces, &kinds, &groups, &clusters])))?;
+        let object = |row: &Row| {
+            let id = row.get(0);
+            ObjectRow { id, state: Arc::new(read_state(id, row.get(1))) }
+        };
+        complete(rows[1].iter().map(object).collect(), keys.len())
+    }
+
+    pub(super) fn know_configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {
+        let kinds = column(keys, |key| key.kind.as_str());
+        let (namespaces, names) = (column(keys, |key| &*key.namespace), column(keys, |key| &*key.name));
+        self.wrote = true;
+        let rows = self.link()?.pipeline(&KNOW_CONFIGS.map(|sql| step(sql, [&kinds, &namespaces, &names])))?;
+        complete(rows[1].iter().map(|row| row.get(0)).collect(), keys.len())
+    }
+
+    pub(super) fn find_waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>> {
+        let lanes = column(lanes, |lane| lane.0);
+        let rows = self.link()?.query(WAITING, &[&lanes])?;
+        Ok(rows.iter().map(|row| LaneId(row.get(0))).collect())
+    }
+
+    pub(super) fn add(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added> {
+        self.add_events(appends)?;
+        self.write_rollouts(&appends.rollouts)?;
+        let mut added = Added::default();
+        self.add_deliveries(&appends.deliveries, now, &mut added)?;
+        self.add_hooks(&appends.hooks)?;
+        self.news.extend(&added.woken);
+        Ok(added)
+    }
+
+    fn add_events(&mut self, appends: &Appends<'_>) -> Result<()> {
+        let events = &appends.events;
+        let (seqs, objects) = (column(events, |new| new.seq.0), column(events, |new| new.object));
+        let origins = column(events, |new| origin_code(new.origin));
+        let dedupes = column(events, |new| new.dedupe.cast_signed());
+        let hashes = column(events, |new| new.body_hash.cast_signed());
+        let (severities, reasons) = (column(events, |new| new.severity), column(events, |new| new.reason));
+        let (revisions, revs) = (column(events, |new| new.revision), column(events, |new| new.rev));
+        let changes = column(events, |new| new.change.map(Change::code).map(small));
+        let hints = column(events, |new| new.hints.code().map(small));
+        let bodies = column(events, |new| new.body);
+        let ids: Vec<i64> = appends.states.keys().copied().collect();
+        let states: std::result::Result<Vec<String>, _> =
+            appends.states.values().map(|state| serde_json::to_string(&**state)).collect();
+        let states = states.map_err(|error| EngineError::Data(error.to_string()))?;
+        let repeats = column(&appends.repeats, |seq| seq.0);
+        let mut steps = Vec::new();
+        if !events.is_empty() {
+            let params: [super::link::Param<'_>; 12] = [
+                &seqs,
+                &objects,
+                &origins,
+                &dedupes,
+                &hashes,
+                &severities,
+                &reasons,
+                &revisions,
+                &revs,
+                &changes,
+                &hints,
+                &bodies,
+            ];
+            steps.push(step(ADD_EVENTS, params));
+        }
+        if !ids.is_empty() {
+            steps.push(step(ADD_STATES, [&ids, &states]));
+        }
+        if !repeats.is_empty() {
+            steps.push(step(ADD_REPEATS, [&repeats]));
+        }
+        self.link()?.pipeline(&steps)?;
+        for new in events {
+            self.head.seq = self.head.seq.max(new.seq.0);
+            self.head.event = self.head.event.max(new.seq.0);
+            self.head.bytes += ROW + i64::try_from(new.body.len()).unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    fn add_deliveries(&mut self, deliveries: &[NewDelivery], now: Time, added: &mut Added) -> Result<()> {
+        let (events, states): (Vec<&NewDelivery>, Vec<&NewDelivery>) =
+            deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
+        let mut written: Vec<Written<'_>> = events.iter().map(|new| Written { new, by: None }).collect();
+        if !states.is_empty() {
+            written.extend(self.make_room(&states, now, added)?);
+        }
+        // What a lane is due at is what the first that comes into it says.
+        let mut lanes: BTreeMap<LaneId, (DestId, i64, i64)> = BTreeMap::new();
+        for new in &events {
+            // Due now, though it was decided on a little later than the batch began.
+            lanes.entry(new.lane).or_insert((new.dest, new.due.0.min(now.0), new.id)).2 = new.id;
+        }
+        let lanes: Vec<_> = lanes.into_iter().collect();
+        let (ids, dests) = (column(&lanes, |lane| lane.0.0), column(&lanes, |lane| lane.1.0.0));
+        let (dues, tails) = (column(&lanes, |lane| lane.1.1), column(&lanes, |lane| lane.1.2));
+        let columns = Columns::of(&written, now);
+        let mut steps = vec![step(ADD_LANES, [&ids, &dests, &dues, &tails])];
+        if !written.is_empty() {
+            steps.push(columns.step());
+        }
+        let rows = self.link()?.pipeline(&steps)?;
+        let idle = rows[0].iter().filter(|row| row.get::<_, i64>(1) <= now.0 && !row.get::<_, bool>(2));
+        added.woken.extend(idle.map(|row| DestId(row.get(0))));
+        self.head.delivery = deliveries.iter().map(|new| new.id).fold(self.head.delivery, i64::max);
+        Ok(())
+    }
+}
+
+/// What `ADD_DELIVERIES` takes.
+pub(super) struct Columns {
+    ids: Vec<i64>,
+    lanes: Vec<i64>,
+    causes: Vec<i64>,
+    objects: Vec<i64>,
+    routes: Vec<i64>,
+    dests: Vec<i64>,
+    kinds: Vec<i16>,
+    rollouts: Vec<Option<i64>>,
+    states: Vec<i16>,
+    settled: Vec<Option<i64>>,
+    answers: Vec<Option<String>>,
+}
+
+impl Columns {
+    pub fn of(written: &[Written<'_>], now: Time) -> Self {
+        Self {
+            ids: column(written, |row| row.new.id),
+            lanes: column(written, |row| row.new.lane.0),
+            causes: column(written, |row| row.new.cause.0),
+            objects: column(written, |row| row.new.object),
+            routes: column(written, |row| row.new.route),
+            dests: column(written, |row| row.new.dest.0),
+            kinds: column(written, |row| small(row.new.kind.code())),
+            rollouts: column(written, |row| row.new.rollout.map(|rollout| rollout.0)),
+            states: column(written, |row| if row.by.is_some() { 2 } else { 0 }),
+            settled: column(written, |row| row.by.map(|_| now.0)),
+            answers: column(written, |row| row.by.map(superseded_by)),
+        }
+    }
+
+    pub fn step(&self) -> super::link::Step<'_> {
+        step(
+            ADD_DELIVERIES,
+            [
+                &self.ids,
+                &self.lanes,
+                &self.causes,
+                &self.objects,
+                &self.routes,
+                &self.dests,
+                &self.kinds,
+                &self.rollouts,
+                &self.states,
+                &self.settled,
+                &self.answers,
+            ],
+        )
+    }
+}
+
+pub(super) fn superseded_by(delivery: i64) -> String {
+    format!("superseded by delivery {delivery}")
+}
+
+fn complete<T>(rows: Vec<T>, expected: usize) -> Result<Vec<T>> {
+    if rows.len() == expected {
+        Ok(rows)
+    } else {
+        Err(EngineError::Down("names are missing after they were added".into()))
+    }
+}

@@ -1,0 +1,179 @@
+//! One connection, driven by the thread that waits for its answers. What is sent together takes one round trip.
+
+use std::{collections::HashMap, error::Error as _, future::poll_fn, time::Duration};
+
+use futures::future::join_all;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Notify, mpsc},
+};
+use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState, types::ToSql};
+
+use super::place::Database;
+use crate::engine::{EngineError, Result};
+
+/// What every connection is told. A replica that hangs must not hold the append lock for long: it loses it before the others
+/// give up waiting.
+const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC';
+    SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '8s'; SET statement_timeout = '10s';
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+/// How long an answer may take; a little more than the server gives itself.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// A parameter.
+pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
+
+/// A statement and its parameters.
+pub(super) struct Step<'a> {
+    sql: &'a str,
+    params: Vec<Param<'a>>,
+}
+
+/// A statement of a pipeline.
+pub(super) fn step<'a, const N: usize>(sql: &'a str, params: [Param<'a>; N]) -> Step<'a> {
+    Step { sql, params: params.to_vec() }
+}
+
+/// One connection.
+pub(super) struct Link {
+    runtime: Option<Runtime>,
+    client: Client,
+    statements: HashMap<String, Statement>,
+    heard: mpsc::UnboundedReceiver<String>,
+    patience: Duration,
+    broken: bool,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Never waits, for it may happen on a thread that must not.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Link {
+    pub fn open(database: &Database) -> Result<Self> {
+        let (config, tls) = database.target().map_err(EngineError::Down)?;
+        let connector = tls.connector().map_err(EngineError::Down)?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|error| EngineError::Down(error.to_string()))?;
+        let connected = runtime.block_on(async {
+            let (client, mut connection) = config.connect(connector).await?;
+            let (tell, heard) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    if let AsyncMessage::Notification(notification) = message {
+                        let _ = tell.send(notification.payload().to_owned());
+                    }
+                }
+            });
+            client.batch_execute(SESSION).await?;
+            Ok((client, heard))
+        });
+        let (client, heard) = connected.map_err(|error| classify(&error))?;
+        let statements = HashMap::new();
+        Ok(Self { runtime: Some(runtime), client, statements, heard, patience: PATIENCE, broken: false })
+    }
+
+    /// Whether it can still be used.
+    pub fn is_broken(&self) -> bool {
+        self.broken || self.client.is_closed()
+    }
+
+    /// Statements may take this long from now on.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
+        self.patience = patience + Duration::from_secs(2);
+        self.batch(&format!("SET statement_timeout = {}", patience.as_millis()))
+    }
+
+    /// Statements without parameters or answers.
+    pub fn batch(&mut self, sql: &str) -> Result<()> {
+        self.wait(async |client, _| client.batch_execute(sql).await)
+    }
+
+    pub fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let mut answers = self.pipeline(&[Step { sql, params: params.to_vec() }])?;
+        Ok(answers.pop().unwrap_or_default())
+    }
+
+    /// Sends all steps at once; their rows, in order. The first that fails decides.
+    pub fn pipeline(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.wait(async |client, statements| {
+            for step in steps {
+                if !statements.contains_key(step.sql) {
+                    let statement = client.prepare(step.sql).await?;
+                    statements.insert(step.sql.to_owned(), statement);
+                }
+            }
+            let sent = steps.iter().filter_map(|step| Some(client.query(statements.get(step.sql)?, &step.params)));
+            join_all(sent).await.into_iter().collect()
+        })
+    }
+
+    /// A statement that isn't used again.
+    pub fn query_once(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        self.wait(async |client, _| client.query(sql, params).await)
+    }
+
+    /// Waits for notifications, at most so long or until it is to stop; `None` when the connection is lost.
+    pub fn listen(&mut self, most: Duration, stop: &Notify) -> Option<Vec<String>> {
+        let runtime = self.runtime.as_ref()?;
+        runtime.block_on(async {
+            let mut heard = Vec::new();
+            tokio::select! {
+                more = self.heard.recv_many(&mut heard, 1024) => if more == 0 { return None },
+                () = tokio::time::sleep(most) => {}
+                () = stop.notified() => {}
+            }
+            Some(heard)
+        })
+    }
+
+    fn wait<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client, &mut HashMap<String, Statement>) -> std::result::Result<T, tokio_postgres::Error>,
+    ) -> Result<T> {
+        let Some(runtime) = &self.runtime else { return Err(EngineError::Down("the connection is closed".into())) };
+        let (client, statements) = (&self.client, &mut self.statements);
+        let answer = runtime.block_on(async { tokio::time::timeout(self.patience, work(client, statements)).await });
+        match answer {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                self.broken |= error.is_closed() || error.as_db_error().is_none_or(|_| is_unfit(&error));
+                Err(classify(&error))
+            }
+            Err(_) => {
+                // Nobody knows what its next answer would be one to.
+                self.broken = true;
+                Err(EngineError::Down("PostgreSQL does not answer".into()))
+            }
+        }
+    }
+}
+
+/// The server is stopping, or takes no writes: another connection may find a better one.
+fn is_unfit(error: &tokio_postgres::Error) -> bool {
+    let unfit = [
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    error.code().is_some_and(|code| unfit.contains(code))
+}
+
+fn classify(error: &tokio_postgres::Error) -> EngineError {
+    let Some(db) = error.as_db_error() else {
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        return EngineError::Down(format!("PostgreSQL: {error}{source}"));
+    };
+    let detail = format!("PostgreSQL: {} ({})", db.message(), db.code().code());
+    // Values that don't fit, broken constraints, and what is too large for an index.
+    match db.code().code().get(..2) {
+        Some("22" | "23" | "54") => EngineError::Data(detail),
+        _ => EngineError::Down(detail),
+    }
+}

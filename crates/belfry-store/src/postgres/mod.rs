@@ -1,0 +1,57 @@
+//! PostgreSQL: any number of equal replicas on one database, which is all that they share.
+//!
+//! Appends take turns by the lock of one row; the turn ends before the flush, which is waited for outside of it. Lanes are
+//! claimed with `SKIP LOCKED` and belong to a replica as long as it is heard of. `NOTIFY` wakes the others.
+
+mod append;
+mod claim;
+mod filter;
+mod flight;
+mod follow;
+mod hooks;
+mod lanes;
+mod link;
+mod names;
+mod partition;
+mod place;
+mod prune;
+mod query;
+mod read;
+mod rollouts;
+mod schema;
+mod settle;
+mod tls;
+mod transaction;
+
+use std::sync::Arc;
+
+pub use self::place::Database;
+use self::{flight::Flight, follow::Follower, link::Link, read::PgReader, transaction::PgWriter};
+use crate::{OpenError, engine::EngineError, types::Options};
+
+/// The channel of notifications.
+const CHANNEL: &str = "belfry";
+
+/// Opens the database, and brings it to the schema of this version.
+pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, PgReader), OpenError> {
+    let failed = |error: EngineError| OpenError::Engine(error.to_string());
+    schema::migrate(database)?;
+    let database = Arc::new(database.clone());
+    let flight = Arc::new(Flight::new(database.lease));
+    let mut link = Link::open(&database).map_err(failed)?;
+    for warning in schema::warnings(&mut link).map_err(failed)? {
+        tracing::warn!("{warning}");
+    }
+    // Before anything is read: what comes later is caught up with.
+    let seq = link.query_once("SELECT seq FROM head", &[]).map_err(failed)?.first().map_or(0, |row| row.get(0));
+    // Marks what this process says on the channel.
+    let voice = format!("{:016x}", fastrand::u64(..));
+    let follower =
+        Follower::open(Arc::clone(&database), Arc::clone(&flight), voice.clone(), Arc::clone(&options.clock));
+    let follower = follower.map_err(failed)?;
+    let (place, writing) = (Arc::clone(&database), Arc::clone(&flight));
+    partition::prepare(&mut link, (options.clock)()).map_err(failed)?;
+    let reader = PgReader::new(database, flight, follower, Arc::clone(&options.clock));
+    reader.measure().map_err(failed)?;
+    Ok((PgWriter::new(place, link, writing, voice, seq), reader))
+}

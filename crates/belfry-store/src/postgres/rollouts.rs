@@ -1,0 +1,229 @@
+//! Rollouts: writing them down, and reading what is kept.
+
+use std::collections::BTreeMap;
+
+use belfry_core::{
+    ObjectKey, Seq, Time,
+    plan::ObjectState,
+    rollout::{Phase, Rollout, Successor},
+};
+use tokio_postgres::Row;
+
+use super::{
+    append::{column, read_state, small},
+    filter::{Where, page_size, text},
+    link::Link,
+    names::Known,
+    read::PgReader,
+    transaction::PgWriter,
+};
+use crate::{
+    engine::Result,
+    queries::{ObjectQuery, ObjectRow, Page, RolloutQuery, RolloutRow},
+    rev,
+};
+
+/// The columns of a rollout, in the order in which [`rollout_row`] takes them.
+pub(super) const COLUMNS: &str = "r.id, r.object, r.revision, r.origin_revision, r.commit_hash, r.token, r.oci_digest,
+    r.state, r.started, r.finished, r.first_success, r.attempts, r.reason, r.message, r.superseded_by,
+    r.successor_revision, r.successor_commit, r.last_event";
+/// Which of them is the object.
+pub(super) const OBJECT: usize = 1;
+
+/// The rollout `r` is no longer needed.
+const UNNEEDED: &str = "NOT EXISTS(SELECT 1 FROM event e WHERE e.seq = r.last_event)
+    AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.rollout = r.id)
+    AND EXISTS(SELECT 1 FROM rollout n WHERE n.object = r.object AND (n.started, n.id) > (r.started, r.id))";
+
+const WRITE: &str = "INSERT INTO rollout(id, object, rev, digest, revision, origin_revision, commit_hash, token, oci_digest, state,
+        started, finished, first_success, attempts, reason, message, superseded_by, successor_revision, successor_commit, last_event)
+    SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
+        $10::INT2[], $11::INT8[], $12::INT8[], $13::INT8[], $14::INT8[], $15::TEXT[], $16::TEXT[], $17::INT8[], $18::TEXT[],
+        $19::TEXT[], $20::INT8[])
+    ON CONFLICT(id) DO UPDATE SET rev = excluded.rev, digest = excluded.digest,
+        origin_revision = excluded.origin_revision, commit_hash = excluded.commit_hash, token = excluded.token,
+        oci_digest = excluded.oci_digest, state = excluded.state, finished = excluded.finished,
+        first_success = excluded.first_success, attempts = excluded.attempts, reason = excluded.reason,
+        message = excluded.message, superseded_by = excluded.superseded_by,
+        successor_revision = excluded.successor_revision, successor_commit = excluded.successor_commit,
+        last_event = excluded.last_event";
+
+impl PgWriter {
+    pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) -> Result<()> {
+        if rollouts.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<(i64, i64, &Rollout)> =
+            rollouts.iter().map(|(id, (object, rollout))| (id.0, *object, rollout)).collect();
+        let next = |row: &(i64, i64, &Rollout)| row.2.superseded_by.clone();
+        let own = |rollout: &Rollout| rev::number(&rollout.revision);
+        let commit = |rollout: &Rollout| rollout.commit.as_deref().map(rev::number);
+        let ids = column(&rows, |row| row.0);
+        let objects = column(&rows, |row| row.1);
+        let revs = column(&rows, |row| commit(row.2).unwrap_or(own(row.2)));
+        let digests = column(&rows, |row| commit(row.2).filter(|of| *of != own(row.2)).map(|_| own(row.2)));
+        let revisions = column(&rows, |row| &*row.2.revision);
+        let origins = column(&rows, |row| row.2.origin_revision.as_deref());
+        let commits = column(&rows, |row| row.2.commit.as_deref());
+        let tokens = column(&rows, |row| row.2.token.as_deref());
+        let oci_digests = column(&rows, |row| row.2.oci_digest.as_deref());
+        let states = column(&rows, |row| small(row.2.state.code()));
+        let started = column(&rows, |row| row.2.started.0);
+        let finished = column(&rows, |row| row.2.finished.map(|at| at.0));
+        let first_successes = column(&rows, |row| row.2.first_success.map(|at| at.0));
+        let attempts = column(&rows, |row| i64::from(row.2.attempts));
+        let reasons = column(&rows, |row| &*row.2.reason);
+        let messages = column(&rows, |row| &*row.2.message);
+        let superseded = column(&rows, |row| next(row).map(|next| next.id.0));
+        let successors = column(&rows, |row| next(row).map(|next| next.revision));
+        let successor_commits = column(&rows, |row| next(row).and_then(|next| next.commit));
+        let last = column(&rows, |row| row.2.last_event.0);
+        self.link()?.query(
+            WRITE,
+            &[
+                &ids,
+                &objects,
+                &revs,
+                &digests,
+                &revisions,
+                &origins,
+                &commits,
+                &tokens,
+                &oci_digests,
+                &states,
+                &started,
+                &finished,
+                &first_successes,
+                &attempts,
+                &reasons,
+                &messages,
+                &superseded,
+                &successors,
+                &successor_commits,
+                &last,
+            ],
+        )?;
+        let newest = ids.into_iter().max().unwrap_or(0);
+        self.head.seq = self.head.seq.max(newest);
+        Ok(())
+    }
+
+    pub(super) fn remove_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64> {
+        let ids = column(rollouts, |id| id.0);
+        let sql = format!("DELETE FROM rollout r WHERE r.id = ANY($1) AND {UNNEEDED} RETURNING 1");
+        Ok(self.link()?.query(&sql, &[&ids])?.len() as u64)
+    }
+}
+
+impl PgReader {
+    pub(super) fn find_unneeded_rollouts(link: &mut Link, after: Seq, before: Seq, limit: u32) -> Result<Vec<Seq>> {
+        let sql = format!(
+            "SELECT r.id FROM rollout r WHERE r.id > $1 AND r.id < $2 AND r.last_event < $2 AND {UNNEEDED}
+             ORDER BY r.id LIMIT $3"
+        );
+        let rows = link.query(&sql, &[&after.0, &before.0, &i64::from(limit)])?;
+        Ok(rows.iter().map(|row| Seq(row.get(0))).collect())
+    }
+
+    pub(super) fn find_rollouts(&self, link: &mut Link, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
+        let mut filter = Where::default();
+        filter.objects("r.object", &query.object);
+        filter.since_until("r.id", None, None, query.cursor);
+        if let Some(revision) = &query.revision {
+            let range = rev::range(revision);
+            let (first, last) = (*range.start(), *range.end());
+            filter.push(
+                "r.id = ANY(ARRAY(SELECT id FROM rollout WHERE rev BETWEEN ? AND ?
+                     UNION ALL SELECT id FROM rollout WHERE digest BETWEEN ? AND ?))",
+                [Box::new(first), Box::new(last), Box::new(first), Box::new(last)],
+            );
+            if rev::without_digest(revision) != revision {
+                filter.push("r.revision = ?", [text(revision)]);
+            }
+        }
+        if !query.states.is_empty() {
+            // As literals, which is how an index knows that it has these.
+            let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
+            filter.push(&format!("r.state IN ({})", codes.join(", ")), []);
+        }
+        let limit = page_size(query.limit);
+        let sql = format!("SELECT {COLUMNS} FROM rollout r{} ORDER BY r.id DESC LIMIT {}", filter.sql(), limit + 1);
+        let mut rows = link.query_once(&sql, &filter.params())?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let items = self.rollout_rows(link, &rows)?;
+        Ok(Page { next: items.last().filter(|_| more).map(|row| row.id.0), items })
+    }
+
+    pub(super) fn find_rollout(&self, link: &mut Link, id: Seq) -> Result<Option<RolloutRow>> {
+        let rows = link.query(&format!("SELECT {COLUMNS} FROM rollout r WHERE r.id = $1"), &[&id.0])?;
+        Ok(self.rollout_rows(link, &rows)?.pop())
+    }
+
+    fn rollout_rows(&self, link: &mut Link, rows: &[Row]) -> Result<Vec<RolloutRow>> {
+        let known = self.names.look_up(link, [], rows.iter().map(|row| row.get(OBJECT)))?;
+        rows.iter().map(|row| rollout_row(row, 0, &known)).collect()
+    }
+
+    pub(super) fn find_object_state(link: &mut Link, object: &ObjectKey) -> Result<Option<ObjectState>> {
+        let sql = "SELECT id, state FROM object
+             WHERE name = $1 AND namespace = $2 AND kind = $3 AND api_group = $4 AND cluster = $5";
+        let rows = link.query(sql, &[&object.name, &object.namespace, &object.kind, &object.group, &object.cluster])?;
+        Ok(rows.first().map(|row| read_state(row.get(0), row.get(1))))
+    }
+
+    pub(super) fn list_objects(link: &mut Link, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {
+        // In byte order, whatever the database's own is.
+        const ORDER: &str =
+            r#"name COLLATE "C", namespace COLLATE "C", kind COLLATE "C", api_group COLLATE "C", cluster COLLATE "C""#;
+        let mut filter = Where::default();
+        filter.object_fields(&query.object);
+        if let Some(ObjectKey { cluster, group, kind, namespace, name }) = &query.after {
+            let last = [name, namespace, kind, group, cluster].map(|part| text(part));
+            filter.push(&format!("({ORDER}) > (?, ?, ?, ?, ?)"), last);
+        }
+        let sql = format!(
+            "SELECT id, state, cluster, api_group, kind, namespace, name FROM object{} ORDER BY {ORDER} LIMIT {}",
+            filter.sql(),
+            page_size(query.limit)
+        );
+        let rows = link.query_once(&sql, &filter.params())?;
+        let object = |row: &Row| ObjectRow {
+            state: read_state(row.get(0), row.get(1)),
+            key: ObjectKey {
+                cluster: row.get(2),
+                group: row.get(3),
+                kind: row.get(4),
+                namespace: row.get(5),
+                name: row.get(6),
+            },
+        };
+        Ok(rows.iter().map(object).collect())
+    }
+}
+
+/// A rollout whose columns begin at this one.
+pub(super) fn rollout_row(row: &Row, at: usize, known: &Known) -> Result<RolloutRow> {
+    let successor = match (row.get::<_, Option<i64>>(at + 14), row.get::<_, Option<String>>(at + 15)) {
+        (Some(id), Some(revision)) => Some(Successor { id: Seq(id), revision, commit: row.get(at + 16) }),
+        _ => None,
+    };
+    Ok(RolloutRow {
+        id: Seq(row.get(at)),
+        object: known.object(row.get(at + OBJECT))?,
+        revision: row.get(at + 2),
+        origin_revision: row.get(at + 3),
+        commit: row.get(at + 4),
+        token: row.get(at + 5),
+        oci_digest: row.get(at + 6),
+        state: Phase::from_code(row.get::<_, i16>(at + 7).into()).unwrap_or(Phase::Superseded),
+        started: Time(row.get(at + 8)),
+        finished: row.get::<_, Option<i64>>(at + 9).map(Time),
+        first_success: row.get::<_, Option<i64>>(at + 10).map(Time),
+        attempts: row.get::<_, i64>(at + 11).try_into().unwrap_or(u32::MAX),
+        reason: row.get(at + 12),
+        message: row.get(at + 13),
+        superseded_by: successor,
+        last_event: Seq(row.get(at + 17)),
+    })
+}

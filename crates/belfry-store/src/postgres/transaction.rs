@@ -1,0 +1,326 @@
+//! Writing: transactions.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits};
+
+use super::{
+    CHANNEL,
+    flight::Flight,
+    link::{Link, step},
+    place::Database,
+};
+use crate::{
+    RedeliverError,
+    engine::{
+        Added, Appends, Begun, EngineError, ObjectRow, Prunable, Remembered, RememberedHook, Result, Settled, Writer,
+    },
+    types::{DestId, LaneId, Redelivered, Settlement},
+};
+
+/// Destinations that a notification names; more are all.
+const NAMED: usize = 200;
+/// After so long without a turn there may be much to catch up with: that is done before the lock is taken.
+const BEHIND: Duration = Duration::from_secs(1);
+/// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
+const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
+const OTHERS: &str = "SELECT seq, dedupe, body_hash FROM event WHERE seq > $1 ORDER BY seq DESC LIMIT $2";
+const HOOKS: &str = "SELECT seq, receiver, delivery_id FROM hook
+    WHERE seq > $1 AND delivery_id IS NOT NULL AND verdict IN (1, 2) ORDER BY seq DESC LIMIT $2";
+
+/// The writing half.
+pub(crate) struct PgWriter {
+    database: Arc<Database>,
+    link: Option<Link>,
+    pub(super) flight: Arc<Flight>,
+    voice: String,
+    /// What the row of the append lock says, and what it is to say.
+    pub(super) head: Head,
+    before: Head,
+    /// Webhooks up to here are known.
+    hook_tail: i64,
+    hooks: Vec<RememberedHook>,
+    turn: Instant,
+    /// Lanes that are free once this is committed.
+    pub(super) freed: Vec<LaneId>,
+    /// Destinations that others may look at once this is committed.
+    pub(super) news: BTreeSet<DestId>,
+    /// Something was written.
+    pub(super) wrote: bool,
+    /// A transaction was begun.
+    open: bool,
+}
+
+/// The last numbers, and what the log takes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub seq: i64,
+    pub event: i64,
+    pub delivery: i64,
+    pub bytes: i64,
+}
+
+impl PgWriter {
+    pub(super) fn new(database: Arc<Database>, link: Link, flight: Arc<Flight>, voice: String, seq: i64) -> Self {
+        Self {
+            database,
+            link: Some(link),
+            flight,
+            voice,
+            head: Head::default(),
+            before: Head::default(),
+            hook_tail: seq,
+            hooks: Vec::new(),
+            turn: Instant::now(),
+            freed: Vec::new(),
+            news: BTreeSet::new(),
+            wrote: false,
+            open: false,
+        }
+    }
+
+    pub(super) fn link(&mut self) -> Result<&mut Link> {
+        self.link.as_mut().ok_or_else(|| EngineError::Down("not connected to PostgreSQL".into()))
+    }
+
+    /// Events and webhooks that others brought, up to now.
+    fn learn(&mut self, tail: i64, others: &mut Vec<Remembered>) -> Result<()> {
+        let limits = [limits::REPEAT_WINDOW, limits::HOOK_WINDOW].map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let hook_tail = self.hook_tail;
+        let steps = [step(OTHERS, [&tail, &limits[0]]), step(HOOKS, [&hook_tail, &limits[1]])];
+        let rows = self.link()?.pipeline(&steps)?;
+        self.take_in(&rows, others);
+        Ok(())
+    }
+
+    fn take_in(&mut self, rows: &[Vec<tokio_postgres::Row>], others: &mut Vec<Remembered>) {
+        let [events, hooks] = rows else { return };
+        others.extend(events.iter().rev().map(|row| Remembered {
+            seq: Seq(row.get(0)),
+            dedupe: row.get::<_, i64>(1).cast_unsigned(),
+            body_hash: row.get::<_, i64>(2).cast_unsigned(),
+        }));
+        self.hooks.extend(hooks.iter().rev().map(|row| RememberedHook {
+            seq: Seq(row.get(0)),
+            receiver: row.get(1),
+            delivery_id: row.get(2),
+        }));
+        self.hook_tail = self.hooks.last().map_or(self.hook_tail, |hook| hook.seq.0.max(self.hook_tail));
+    }
+
+    fn forget(&mut self) {
+        self.freed.clear();
+        self.news.clear();
+        self.wrote = false;
+    }
+
+    /// What is said on the channel: who speaks, the last event, destinations.
+    fn notice(&self) -> Option<String> {
+        if self.news.is_empty() && self.head.event == self.before.event {
+            return None;
+        }
+        let dests: Vec<String> = self.news.iter().map(|dest| dest.0.to_string()).collect();
+        let dests = if dests.len() > NAMED { "*".to_owned() } else { dests.join(",") };
+        Some(format!("{}:{}:{dests}", self.voice, self.head.event))
+    }
+}
+
+impl Writer for PgWriter {
+    fn begin(&mut self, tail: Seq) -> Result<Begun> {
+        self.forget();
+        let mut others = Vec::new();
+        if self.turn.elapsed() > BEHIND {
+            self.learn(tail.0, &mut others)?;
+        }
+        let tail = others.last().map_or(tail.0, |event: &Remembered| event.seq.0);
+        let limits = [limits::REPEAT_WINDOW, limits::HOOK_WINDOW].map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let hook_tail = self.hook_tail;
+        let steps = [
+            step("BEGIN", []),
+            step("SET LOCAL synchronous_commit = off", []),
+            step("SELECT seq, event, delivery, bytes FROM head FOR UPDATE", []),
+            // Statements of their own: each sees what was there when the lock was taken.
+            step(OTHERS, [&tail, &limits[0]]),
+            step(HOOKS, [&hook_tail, &limits[1]]),
+        ];
+        self.open = true;
+        let rows = self.link()?.pipeline(&steps)?;
+        let head = rows[2].first().ok_or_else(|| EngineError::Down("the table `head` is empty".into()))?;
+        self.head = Head { seq: head.get(0), event: head.get(1), delivery: head.get(2), bytes: head.get(3) };
+        self.before = self.head;
+        self.take_in(&rows[3..], &mut others);
+        let known = others.last().map_or(tail, |event| event.seq.0);
+        if known < self.head.event {
+            // It was pruned already, and still may have changed its object; nothing repeats it.
+            let (seq, hash) = (Seq(self.head.event), fastrand::u64(..));
+            others.push(Remembered { seq, dedupe: hash, body_hash: hash });
+        }
+        self.turn = Instant::now();
+        Ok(Begun { seq: Seq(self.head.seq), delivery: self.head.delivery, others })
+    }
+
+    fn other_hooks(&mut self) -> Vec<RememberedHook> {
+        std::mem::take(&mut self.hooks)
+    }
+
+    fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>> {
+        self.know_objects(keys)
+    }
+
+    fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {
+        self.know_configs(keys)
+    }
+
+    fn waiting(&mut self, lanes: &[LaneId]) -> Result<std::collections::HashSet<LaneId>> {
+        self.find_waiting(lanes)
+    }
+
+    fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added> {
+        self.wrote = true;
+        self.add(appends, now)
+    }
+
+    fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled> {
+        Ok(self.settle_all(&[settlement], now)?.pop().unwrap_or_default())
+    }
+
+    fn settle_all(&mut self, settlements: &[&Settlement], now: Time) -> Result<Vec<Settled>> {
+        self.wrote = true;
+        self.write_settlements(settlements, now)
+    }
+
+    fn release(&mut self, lane: LaneId) -> Result<Option<DestId>> {
+        Ok(self.release_all(&[lane])?.pop())
+    }
+
+    fn release_all(&mut self, lanes: &[LaneId]) -> Result<Vec<DestId>> {
+        self.wrote = true;
+        self.give_back(lanes)
+    }
+
+    fn wake(&mut self, dest: DestId, now: Time) -> Result<()> {
+        self.wrote = true;
+        self.news.insert(dest);
+        self.link()?.query(
+            "UPDATE lane SET due = least(due, $2), woken = owner IS NOT NULL
+             WHERE dest = $1 AND due IS NOT NULL AND (due > $2 OR owner IS NOT NULL)",
+            &[&dest.0, &now.0],
+        )?;
+        Ok(())
+    }
+
+    fn redeliver(
+        &mut self,
+        delivery: i64,
+        id: i64,
+        now: Time,
+    ) -> Result<std::result::Result<(Redelivered, u64), RedeliverError>> {
+        self.wrote = true;
+        self.write_again(delivery, id, now)
+    }
+
+    fn config(&mut self, present: &[(ConfigKey, String)], now: Time) -> Result<()> {
+        self.wrote = true;
+        self.write_config(present, now)
+    }
+
+    fn forget(&mut self, config: i64) -> Result<()> {
+        self.wrote = true;
+        self.link()?.query("UPDATE config SET body = NULL WHERE id = $1 AND absent IS NOT NULL", &[&config])?;
+        Ok(())
+    }
+
+    fn kill(&mut self, deliveries: &[i64], reason: &str, now: Time) -> Result<Vec<(DestId, u64)>> {
+        self.wrote = true;
+        self.give_up(deliveries, reason, now)
+    }
+
+    fn prune(&mut self, events: &[Seq], which: Prunable) -> Result<u64> {
+        self.wrote = true;
+        self.remove_events(events, which)
+    }
+
+    fn prune_lanes(&mut self, lanes: &[LaneId], before: Time) -> Result<u64> {
+        self.wrote = true;
+        let ids: Vec<i64> = lanes.iter().map(|lane| lane.0).collect();
+        let sql = "DELETE FROM lane WHERE id = ANY($1) AND due IS NULL AND owner IS NULL AND tail < $2 RETURNING 1";
+        Ok(self.link()?.query(sql, &[&ids, &before.0])?.len() as u64)
+    }
+
+    fn prune_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64> {
+        self.wrote = true;
+        self.remove_rollouts(rollouts)
+    }
+
+    fn prune_hooks(&mut self, before: Seq) -> Result<u64> {
+        self.wrote = true;
+        self.remove_hooks(before)
+    }
+
+    /// The lock is let go before the flush, and nobody is answered before it.
+    fn commit(&mut self) -> Result<()> {
+        let (head, notice) = (self.head, self.notice());
+        let mut steps = Vec::new();
+        if head != self.before {
+            let sql = "UPDATE head SET seq = $1, event = $2, delivery = $3, bytes = $4";
+            steps.push(step(sql, [&head.seq, &head.event, &head.delivery, &head.bytes]));
+        }
+        if let Some(notice) = &notice {
+            steps.push(step("SELECT pg_notify($1, $2)", [&CHANNEL, notice]));
+        }
+        steps.push(step("COMMIT", []));
+        if self.wrote {
+            steps.push(step(FLUSH, []));
+        }
+        self.link()?.pipeline(&steps)?;
+        self.open = false;
+        self.hook_tail = self.head.seq;
+        self.flight.free(self.freed.drain(..));
+        PgWriter::forget(self);
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        PgWriter::forget(self);
+        let open = std::mem::take(&mut self.open);
+        if let Some(link) = &mut self.link
+            && (link.is_broken() || (open && link.batch("ROLLBACK").is_err()))
+        {
+            self.link = None;
+        }
+    }
+
+    fn vacuum(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        self.rollback();
+        if self.link.is_none() {
+            self.link = Some(Link::open(&self.database)?);
+        }
+        self.link()?.query(FLUSH, &[]).map(drop)
+    }
+
+    /// What is in flight is given back: whoever takes it next knows that an attempt may have been under way.
+    fn close(&mut self) {
+        self.rollback();
+        let Some(owner) = self.flight.close() else { return };
+        let lanes = "UPDATE lane SET owner = NULL, first = NULL, woken = FALSE, doubt = TRUE
+             WHERE due IS NOT NULL AND owner = $1";
+        let notice = format!("{}::*", self.voice);
+        let steps = [
+            step("DELETE FROM replica WHERE id = $1", [&owner]),
+            step(lanes, [&owner]),
+            step("SELECT pg_notify($1, $2)", [&CHANNEL, &notice]),
+        ];
+        if let Err(error) = self.link().and_then(|link| link.pipeline(&steps)) {
+            tracing::warn!(%error, "what is in flight could not be given back: others take it over in a while");
+        }
+        self.link = None;
+    }
+}

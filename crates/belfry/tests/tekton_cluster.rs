@@ -4,12 +4,12 @@
 
 mod common;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
 use common::{
     PATIENCE, client,
-    in_cluster::{ROOT, Server, installed, kustomization, say},
+    in_cluster::{KUSTOMIZATIONS, ROOT, Server, installed, kustomization, say},
 };
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
@@ -218,6 +218,62 @@ async fn a_restart_goes_on_where_it_was() {
     let done = ends(&cluster, "wait", "True", "ReconciliationSucceeded").await;
     assert_eq!(done["startTime"], before["startTime"]);
     assert_eq!(done["extraFields"]["asked"], before["extraFields"]["asked"]);
+}
+
+/// Writes what a Kustomization's status says, which it has said for so long.
+async fn fails(cluster: &Cluster, reason: &str, commit: &str, since: Duration) {
+    let at = jiff::Timestamp::now() - since;
+    let status = json!({
+        "observedGeneration": 1, "lastAttemptedRevision": format!("main@sha1:{commit}"),
+        "conditions": [{
+            "type": "Ready", "status": "False", "reason": reason, "message": "as seen",
+            "observedGeneration": 1, "lastTransitionTime": format!("{at:.0}"),
+        }],
+    });
+    let patch = http::Request::patch(format!("{KUSTOMIZATIONS}/app/status"))
+        .header("content-type", "application/merge-patch+json")
+        .body(json!({ "status": status }).to_string().into_bytes());
+    cluster.admin().request::<Value>(patch.unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failure_ends_one_attempt_however_often_it_is_told() {
+    let Some(cluster) = with_tekton().await else { return };
+    let commit = "d".repeat(40);
+    kustomization(&cluster, "app").await;
+    allow(&cluster, "builder", &["app"]).await;
+    let mut server = Server::start(&cluster.kubeconfig_for("flux-system", "belfry").await.unwrap()).await;
+    server.ready().await;
+    run(&cluster, "wait", "builder", json!({ "revision": commit, "objects": "Kustomization/flux-system/app" })).await;
+    let retries = http::Request::patch("/apis/tekton.dev/v1beta1/namespaces/ci/customruns/wait")
+        .header("content-type", "application/merge-patch+json")
+        .body(json!({ "spec": { "retries": 1 } }).to_string().into_bytes());
+    cluster.admin().request::<Value>(retries.unwrap()).await.unwrap();
+    ends(&cluster, "wait", "Unknown", "Waiting").await;
+    fails(&cluster, "HealthCheckFailed", &commit, Duration::from_secs(600)).await;
+    ends(&cluster, "wait", "Unknown", "Retrying").await;
+    // Its event, which comes when the status was seen; then Flux tries again.
+    let told = |severity: &str, reason: &str, ago: u64| {
+        let mut event = with_revision(common::event("app", severity, "as told"), reason, &commit);
+        event["timestamp"] = json!(format!("{:.0}", jiff::Timestamp::now() - Duration::from_secs(ago)));
+        event
+    };
+    for event in [told("error", "HealthCheckFailed", 599), told("info", "Progressing", 60)] {
+        assert_eq!(server.post(&event).await, 202);
+    }
+    // Another run shows that all that was taken in.
+    let after = json!({ "revision": commit, "objects": "Kustomization/flux-system/app", "timeout": "1s" });
+    run(&cluster, "after", "builder", after).await;
+    ends(&cluster, "after", "False", "ReconciliationFailed").await;
+    assert_eq!(
+        status(&cluster, "v1beta1/namespaces/ci/customruns/wait").await.unwrap()["conditions"][0]["reason"],
+        "Retrying"
+    );
+    fails(&cluster, "BuildFailed", &commit, Duration::ZERO).await;
+    // No event tells of this one.
+    let done = ends(&cluster, "wait", "False", "ReconciliationFailed").await;
+    assert_eq!(done["retriesStatus"].as_array().unwrap().len(), 1);
+    assert_eq!(result(&done, "reason"), "BuildFailed");
 }
 
 fn with_revision(mut event: Value, reason: &str, commit: &str) -> Value {

@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     Cluster, Error,
+    announce::Announcer,
     follow::{Change, follow},
     kinds::{CUSTOM_RUN, Kind, RUN},
     outage::Outage,
@@ -90,8 +91,9 @@ impl Cluster {
         may: May,
         mut leads: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
-        let shared =
-            Arc::new(Shared { cluster: self.clone(), settings, ask, may, outage: Mutex::new(Outage::default()) });
+        let announcer = Announcer::start(self.inner.client.clone());
+        let outage = Mutex::new(Outage::default());
+        let shared = Arc::new(Shared { cluster: self.clone(), announcer, settings, ask, may, outage });
         tokio::spawn(async move {
             while leads.wait_for(|leads| *leads).await.is_ok() {
                 tokio::select! {

@@ -217,7 +217,12 @@ impl<'p> Reader<'p> {
     fn objects(&mut self) -> Vec<Selector> {
         let single = ["kind", "namespace", "name"].map(|name| self.text(name).filter(|text| text != "*"));
         let mut found = Vec::new();
-        for item in self.list() {
+        let listed = self.list();
+        if listed.len() > OBJECTS_NAMED {
+            self.problem("objects", format!("names more than {OBJECTS_NAMED} objects"));
+            return found;
+        }
+        for item in listed {
             let text;
             let parts = match &item {
                 Value::String(item) => {
@@ -240,9 +245,6 @@ impl<'p> Reader<'p> {
                 self.problem("objects", "goes without kind, namespace and name");
             }
             self.select("kind, namespace, name", single, &mut found);
-        }
-        if found.len() > OBJECTS_NAMED {
-            self.problem("objects", format!("names more than {OBJECTS_NAMED} objects"));
         }
         found
     }

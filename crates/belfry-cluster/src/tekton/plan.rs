@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long after the end of all that a run may not see something is waited for that it may: another source may be slower
 /// to learn of the revision.
 const OTHERS: Duration = Duration::from_secs(60);
+/// An object's event and its status tell of one failure with times that may be so far apart.
+const SAME_FAILURE: Duration = Duration::from_secs(3);
 /// How often a run's status tells of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -249,7 +251,7 @@ fn retry(run: &Run, progress: &Progress, ended: &Outcome, consumed: Option<Time>
 /// still the answer while it does.
 fn is_failure(answer: &Answer, consumed: Option<Time>) -> bool {
     answer.verdict == Verdict::Failed
-        && consumed.is_none_or(|until| last_failure(answer).is_some_and(|failed| failed > until))
+        && consumed.is_none_or(|until| last_failure(answer).is_some_and(|failed| failed > until.after(SAME_FAILURE)))
 }
 
 /// When one of the objects failed last.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Cluster, Error,
+    announce::Announcer,
     backoff::Backoff,
     call,
     error::chain,
@@ -35,6 +36,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// What all runs share.
 pub(super) struct Shared {
     pub(super) cluster: Cluster,
+    /// One of its own: many runs must not stand in the way of what is told of Alerts and Providers.
+    pub(super) announcer: Announcer,
     pub(super) settings: TektonSettings,
     pub(super) ask: Ask,
     pub(super) may: May,
@@ -130,7 +133,7 @@ impl Shared {
     }
 
     fn tell(&self, run: &Run, remark: Remark) {
-        self.cluster.inner.announcer.note(Note {
+        self.announcer.note(Note {
             about: About {
                 api_version: run.api_version().to_owned(),
                 kind: run.kind(),

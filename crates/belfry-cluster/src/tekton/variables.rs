@@ -5,26 +5,79 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 const BEGIN: &str = "$(params";
+/// Bytes that variables may grow to in all: a variable is short, and may stand anywhere any number of times.
+const GROWTH: usize = 256 * 1024;
+/// What an item of a list counts beside its text.
+const ITEM: usize = 32;
 
 /// Puts the values of params in the place of their variables, in every text. What is put in is not looked at again, and
 /// a variable that can't be resolved stays.
 pub(super) fn resolve(spec: Value, params: &BTreeMap<&str, &Value>) -> Value {
-    match spec {
-        Value::String(text) => whole(&text, params).unwrap_or_else(|| Value::String(within(&text, params))),
-        Value::Array(items) => {
-            let lists = |item: Value| match &item {
-                Value::String(text) => match whole(text, params) {
-                    Some(Value::Array(items)) => items,
-                    _ => vec![resolve(item, params)],
-                },
-                _ => vec![resolve(item, params)],
-            };
-            Value::Array(items.into_iter().flat_map(lists).collect())
+    Resolver { params, left: GROWTH }.value(spec)
+}
+
+struct Resolver<'p> {
+    params: &'p BTreeMap<&'p str, &'p Value>,
+    left: usize,
+}
+
+impl Resolver<'_> {
+    fn value(&mut self, spec: Value) -> Value {
+        match spec {
+            Value::String(text) => match self.list(&text) {
+                Some(items) => Value::Array(items),
+                None => Value::String(self.text(&text)),
+            },
+            Value::Array(items) => {
+                let mut resolved = Vec::with_capacity(items.len());
+                for item in items {
+                    match item.as_str().and_then(|text| self.list(text)) {
+                        Some(items) => resolved.extend(items),
+                        None => resolved.push(self.value(item)),
+                    }
+                }
+                Value::Array(resolved)
+            }
+            Value::Object(fields) => {
+                Value::Object(fields.into_iter().map(|(key, value)| (key, self.value(value))).collect())
+            }
+            other => other,
         }
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(key, value)| (key, resolve(value, params))).collect())
+    }
+
+    /// The list that a text is the variable of: `$(params.NAME[*])`.
+    fn list(&mut self, text: &str) -> Option<Vec<Value>> {
+        let inner = text.trim().strip_prefix(BEGIN)?.strip_suffix(")")?;
+        let (name, rest) = name(inner)?;
+        let items = self.params.get(name).filter(|_| rest == "[*]")?.as_array()?;
+        if items.len() > self.left / ITEM {
+            return None;
         }
-        other => other,
+        let bytes = items.iter().map(|item| Some(item.as_str()?.len() + ITEM)).sum::<Option<usize>>()?;
+        self.grow(bytes).then(|| items.clone())
+    }
+
+    fn text(&mut self, text: &str) -> String {
+        let (mut done, mut rest) = (String::new(), text);
+        while let Some(start) = rest.find(BEGIN) {
+            let after = &rest[start + BEGIN.len()..];
+            let Some(end) = after.find(')') else { break };
+            done.push_str(&rest[..start]);
+            let found = name(&after[..end]).and_then(|(name, rest)| value(self.params.get(name)?, rest));
+            match found.filter(|found| self.grow(found.len())) {
+                Some(value) => done.push_str(value),
+                None => done.push_str(&rest[start..start + BEGIN.len() + end + 1]),
+            }
+            rest = &after[end + 1..];
+        }
+        done + rest
+    }
+
+    /// Whether there is room for so much.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 
@@ -33,29 +86,6 @@ pub(super) fn unresolved(text: &str) -> Option<&str> {
     let start = text.find("$(")?;
     let end = text[start..].find(')').map_or(text.len(), |end| start + end + 1);
     Some(&text[start..end])
-}
-
-/// The list that a text is the variable of: `$(params.NAME[*])`.
-fn whole(text: &str, params: &BTreeMap<&str, &Value>) -> Option<Value> {
-    let inner = text.trim().strip_prefix(BEGIN)?.strip_suffix(")")?;
-    let (name, rest) = name(inner)?;
-    let value = params.get(name).filter(|value| rest == "[*]" && value.is_array())?;
-    Some((*value).clone())
-}
-
-fn within(text: &str, params: &BTreeMap<&str, &Value>) -> String {
-    let (mut done, mut rest) = (String::new(), text);
-    while let Some(start) = rest.find(BEGIN) {
-        let after = &rest[start + BEGIN.len()..];
-        let Some(end) = after.find(')') else { break };
-        done.push_str(&rest[..start]);
-        match name(&after[..end]).and_then(|(name, rest)| value(params.get(name)?, rest)) {
-            Some(value) => done.push_str(value),
-            None => done.push_str(&rest[start..start + BEGIN.len() + end + 1]),
-        }
-        rest = &after[end + 1..];
-    }
-    done + rest
 }
 
 /// The name of a param, `.NAME`, `["NAME"]` or `['NAME']`, and what comes after it.
@@ -119,6 +149,19 @@ mod tests {
         }
         let spec = json!({ "objects": ["a", "$(params.list[*])", { "name": "$(params.rev)" }], "n": 5 });
         assert_eq!(resolved(spec), json!({ "objects": ["a", "x", "y", { "name": "main" }], "n": 5 }));
+    }
+
+    #[test]
+    fn a_small_spec_does_not_grow_without_bounds() {
+        let long = json!("x".repeat(100_000));
+        let list = Value::Array(vec![json!("y"); 3000]);
+        let params = BTreeMap::from([("a", &long), ("l", &list)]);
+        let text = "$(params.a)".repeat(50_000);
+        let lists = vec![json!("$(params.l[*])"); 50_000];
+        for spec in [json!(text), json!(lists), Value::Array(vec![json!("$(params.a)"); 50_000])] {
+            let before = spec.to_string().len();
+            assert!(resolve(spec, &params).to_string().len() < before + 2 * GROWTH);
+        }
     }
 
     #[test]

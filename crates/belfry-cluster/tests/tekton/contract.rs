@@ -1,5 +1,7 @@
 //! What Tekton expects of whoever does a custom task, trap by trap.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use belfry_core::{
     Time,
@@ -96,7 +98,7 @@ async fn a_retry_waits_for_what_has_not_failed_yet() {
     world.happens("a", APP, Phase::Succeeded, "ReconciliationSucceeded");
     runs.custom("heals", "True", "ReconciliationSucceeded").await;
 
-    world.happens("b", APP, Phase::Failed, "BuildFailed");
+    world.happened(Duration::from_secs(60), "b", APP, Phase::Failed, "BuildFailed");
     runs.create("fails", json!({ "revision": "b" }), json!({ "retries": 1 })).await;
     runs.custom("fails", "Unknown", "Retrying").await;
     world.happens("b", APP, Phase::Failed, "HealthCheckFailed");

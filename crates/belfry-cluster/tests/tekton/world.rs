@@ -1,7 +1,10 @@
 //! A world of rollouts that a test moves, in the place of the store: it answers questions as the store's readers do, but
 //! by a verdict that one can see through.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use belfry_cluster::{Ask, Sees};
 use belfry_core::{
@@ -25,7 +28,13 @@ impl World {
 
     /// An event says that an object came to a state on the way to a revision.
     pub fn happens(&self, revision: &str, object: &str, state: Phase, reason: &str) {
+        self.happened(Duration::ZERO, revision, object, state, reason);
+    }
+
+    /// The same of an event that was so long on its way.
+    pub fn happened(&self, ago: Duration, revision: &str, object: &str, state: Phase, reason: &str) {
         let at = jiff::Timestamp::now().as_microsecond();
+        let said = Time(at).before(ago);
         let standing = Standing {
             object: key(object),
             cluster: String::new(),
@@ -40,7 +49,7 @@ impl World {
             event: Some(Seq(at)),
             started: Some(Time(at - 12_000_000)),
             finished: (!state.is_open()).then_some(Time(at)),
-            said: Some(Time(at)),
+            said: Some(said),
         };
         self.rollouts.send_modify(|all| {
             all.retain(|(of, known)| (&**of, &known.object) != (revision, &standing.object));

@@ -222,6 +222,11 @@ impl Judge<'_> {
             (Agreement::Failed, Some(ready)) if standing.state != Phase::Failed && self.counts(ready) => {
                 standing.take(Phase::Failed, object, source, ready);
             }
+            // It failed again, and no event told of it.
+            (Agreement::Failed, Some(ready)) if standing.state == Phase::Failed && ready.changed() > standing.said => {
+                standing.say(&ready.reason, &ready.message);
+                standing.said = ready.changed();
+            }
             // It is at it yet: whoever said that another one came was wrong.
             (Agreement::Ready | Agreement::Failed, _) => {}
             (Agreement::Neither, _) if standing.state == Phase::Superseded && self.goes_on(object) => {

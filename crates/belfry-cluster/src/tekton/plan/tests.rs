@@ -326,8 +326,9 @@ fn retries_wait_for_what_has_not_failed_before() {
     let said = "Attempt 2 of 3: Waiting for main@sha1:985f8f0, after It is failed";
     assert_eq!((remark.warning, remark.reason, &*remark.message), (true, "Retrying", said));
 
-    // The same failure is still the answer, also while Flux tries again.
+    // The same failure is still the answer, also while Flux tries again, and whoever tells of it.
     assert_eq!(until(&look(&run, Some(&failed(5)), 7)), Some(66));
+    assert_eq!(until(&look(&run, Some(&failed(7)), 8)), Some(66));
     let tried = vec![Standing { event: Some(Seq(at(8).0)), ..standing("app", Phase::Failed, 5, "BuildFailed") }];
     assert_eq!(until(&look(&run, Some(&answer(Verdict::Failed, "ReconciliationFailed", tried)), 9)), Some(66));
     let step = look(&run, Some(&failed(10)), 11);
@@ -337,17 +338,17 @@ fn retries_wait_for_what_has_not_failed_before() {
     // The last attempt runs out of time, which it has anew.
     assert_eq!(until(&look(&run, Some(&failed(10)), 12)), Some(71));
     assert_eq!(ending(&look(&run, Some(&failed(10)), 71)).0, "False/CustomRunTimedOut");
-    assert_eq!(ending(&look(&run, Some(&failed(12)), 13)).0, "False/ReconciliationFailed");
+    assert_eq!(ending(&look(&run, Some(&failed(15)), 16)).0, "False/ReconciliationFailed");
     let live = answer(Verdict::Succeeded, "ReconciliationSucceeded", Vec::new());
-    assert_eq!(ending(&look(&run, Some(&live), 13)).0, "True/ReconciliationSucceeded");
+    assert_eq!(ending(&look(&run, Some(&live), 16)).0, "True/ReconciliationSucceeded");
 
     // Another object's failure counts, though the first one is still named; both are then known.
     let mut run = begun(&json!({ "retries": 1 }));
     let step = look(&run, Some(&failed(5)), 6);
     write(&mut run, step);
-    let both = vec![standing("app", Phase::Failed, 5, "BuildFailed"), standing("web", Phase::Failed, 7, "BuildFailed")];
+    let both = vec![standing("app", Phase::Failed, 5, "BuildFailed"), standing("web", Phase::Failed, 9, "BuildFailed")];
     let both = answer(Verdict::Failed, "ReconciliationFailed", both);
-    assert_eq!(ending(&look(&run, Some(&both), 8)).0, "False/ReconciliationFailed");
+    assert_eq!(ending(&look(&run, Some(&both), 10)).0, "False/ReconciliationFailed");
 }
 
 #[test]
@@ -367,12 +368,12 @@ fn only_what_waiting_again_may_heal_is_tried_again() {
 fn attempts_are_bounded_and_the_last_are_kept() {
     let mut run = begun(&json!({ "retries": 100 }));
     for n in 0..100 {
-        let step = look(&run, Some(&failed(10 + n)), 10 + n);
+        let step = look(&run, Some(&failed(10 * n)), 10 * n);
         assert_eq!(ending(&step).0, "Unknown/Retrying", "{n}");
         write(&mut run, step);
     }
     assert_eq!(run.status["retriesStatus"].as_array().unwrap().len(), 10);
-    assert_eq!(ending(&look(&run, Some(&failed(200)), 200)).0, "False/ReconciliationFailed");
+    assert_eq!(ending(&look(&run, Some(&failed(1000)), 1000)).0, "False/ReconciliationFailed");
 }
 
 #[test]

@@ -154,7 +154,8 @@ struct Unused {
 impl Unused {
     /// The flags that were given, each with the reason why it changes nothing.
     fn given(&self) -> Vec<(&'static str, &'static str)> {
-        const SINGLE: &str = "the store has one writer, so there is nothing to elect: one process serves at a time";
+        const SINGLE: &str =
+            "there is nothing to elect: replicas on one database are equal, and a folder has one process";
         const RETRIES: &str = "Secrets are read anew every 30 s, and at once when a Receiver changes";
         let table = [
             ("--concurrent", self.concurrent.is_some(), "objects are compiled together, not by workers"),

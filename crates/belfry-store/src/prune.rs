@@ -52,7 +52,8 @@ impl Store {
         }
         if self.read(|reader| Ok(reader.follows())).await? {
             // What the others brought and settled counts too.
-            self.shared().backlog.load(self.read(|reader| reader.pending()).await?);
+            let turns = self.shared().backlog.turns();
+            self.shared().backlog.settle(self.read(|reader| reader.pending()).await?, turns);
         }
         let now = (self.options().clock)();
         let deleted = self.end_deleted(now).await?;

@@ -385,7 +385,7 @@ fn tend(reader: &dyn Reader, shared: &Shared, tending: &Tending) {
             tracing::debug!(%error, "the store could not be tended to");
         }
         if refreshed.elapsed() >= REFRESH && (reader.follows() || !shared.backlog.is_empty()) {
-            let counted = shared.backlog.changes();
+            let counted = shared.backlog.turns();
             match reader.pending() {
                 Ok(rows) if reader.follows() => shared.backlog.settle(rows, counted),
                 Ok(rows) => shared.backlog.refresh(&rows),

@@ -176,13 +176,19 @@ impl WriterThread {
         }
         let now = (self.options.clock)();
         let started = Instant::now();
-        match attempt(&mut *self.engine, &mut self.memory, &self.options, &jobs, now) {
+        self.shared.backlog.turn();
+        let attempted = attempt(&mut *self.engine, &mut self.memory, &self.options, &jobs, now);
+        if attempted.is_err() {
+            self.shared.backlog.turn();
+        }
+        match attempted {
             Ok(batch) => {
                 let took = started.elapsed();
                 self.shared.committed(took);
                 self.linger = (took / 8).min(LINGER);
                 self.expected = jobs.len() + self.queue.len();
                 let done = publish(batch, &mut self.memory, &self.shared);
+                self.shared.backlog.turn();
                 for (job, done) in jobs.into_iter().zip(done) {
                     self.answer(job, done);
                 }

@@ -63,8 +63,10 @@ async fn dest(store: &Store) -> DestId {
     store.dests().await.unwrap()[0].0
 }
 
+/// Claims as soon as the store may: a slow machine may leave it without a lease for a moment.
 async fn claim(store: &Store, dest: DestId) -> Vec<Claim> {
-    store.claim(vec![(dest, Room { lanes: 8, probe: false })]).await.unwrap().lanes
+    let claim = async || Ok(store.claim(vec![(dest, Room { lanes: 8, probe: false })]).await?.lanes);
+    until("a claim", PATIENCE, claim).await.unwrap()
 }
 
 /// Claims until one is there: whoever had it is dead, and will be found to be.

@@ -3,8 +3,8 @@
 use belfry_core::{Time, limits};
 use tokio_postgres::types::ToSql;
 
-use super::link::Param;
-use crate::queries::ObjectFilter;
+use super::link::{Link, Param};
+use crate::{engine::Result, queries::ObjectFilter};
 
 /// Conditions and their parameters, in order. In a condition each `?` stands for the next parameter.
 #[derive(Default)]
@@ -48,15 +48,7 @@ impl Where {
         }
     }
 
-    pub fn config(&mut self, column: &str, kind: &str, namespace: Option<&String>, name: Option<&String>) {
-        self.select(column, "config", &[("namespace", namespace), ("name", name)], &format!(" AND kind = '{kind}'"));
-    }
-
-    pub fn objects(&mut self, column: &str, filter: &ObjectFilter) {
-        self.select(column, "object", &fields(filter), "");
-    }
-
-    /// The same of the rows of the objects themselves.
+    /// Of the rows of the objects themselves.
     pub fn object_fields(&mut self, filter: &ObjectFilter) {
         for (field, value) in fields(filter) {
             if let Some(value) = value {
@@ -65,19 +57,12 @@ impl Where {
         }
     }
 
-    /// `column IN (SELECT id FROM table WHERE …)`, if any of `named` is given. As an array, so that the planner knows that it
-    /// need not look at every row to find these.
-    fn select(&mut self, column: &str, table: &str, named: &[(&str, Option<&String>)], more: &str) {
-        let given: Vec<_> = named.iter().filter_map(|(field, value)| Some((field, (*value)?.clone()))).collect();
-        if given.is_empty() {
-            return;
-        }
-        let first = self.values.len() + 1;
-        let terms: Vec<String> = given.iter().zip(first..).map(|((field, _), n)| format!("{field} = ${n}")).collect();
-        self.terms.push(format!("{column} = ANY(ARRAY(SELECT id FROM {table} WHERE {}{more}))", terms.join(" AND ")));
-        for (_, value) in given {
-            // What can't be stored can't be found either, and would be an error.
-            self.values.push(Box::new(value.replace('\0', "\u{fffd}")));
+    /// One of these numbers, if any are asked for. They are found first, for then the planner knows how few rows have them.
+    pub fn among(&mut self, column: &str, ids: Option<&[i64]>) {
+        match ids {
+            None => {}
+            Some([id]) => self.push(&format!("{column} = ?"), [Box::new(*id)]),
+            Some(ids) => self.push(&format!("{column} = ANY(?)"), [Box::new(ids.to_vec())]),
         }
     }
 
@@ -90,6 +75,21 @@ impl Where {
     }
 }
 
+/// The numbers of configuration objects of a kind, if something is asked of them.
+pub(super) fn configs(
+    link: &mut Link,
+    kind: &str,
+    namespace: Option<&String>,
+    name: Option<&String>,
+) -> Result<Option<Vec<i64>>> {
+    ids(link, "config", &[("namespace", namespace), ("name", name)], &format!("kind = '{kind}'"))
+}
+
+/// The numbers of objects, if something is asked of them.
+pub(super) fn objects(link: &mut Link, filter: &ObjectFilter) -> Result<Option<Vec<i64>>> {
+    ids(link, "object", &fields(filter), "TRUE")
+}
+
 fn fields(filter: &ObjectFilter) -> [(&'static str, Option<&String>); 5] {
     [
         ("name", filter.name.as_ref()),
@@ -100,6 +100,21 @@ fn fields(filter: &ObjectFilter) -> [(&'static str, Option<&String>); 5] {
     ]
 }
 
+fn ids(link: &mut Link, table: &str, named: &[(&str, Option<&String>)], fixed: &str) -> Result<Option<Vec<i64>>> {
+    let mut filter = Where::default();
+    for (field, value) in named {
+        if let Some(value) = value {
+            filter.push(&format!("{field} = ?"), [text(value)]);
+        }
+    }
+    if filter.terms.is_empty() {
+        return Ok(None);
+    }
+    let sql = format!("SELECT id FROM {table}{} AND {fixed}", filter.sql());
+    Ok(Some(link.query(&sql, &filter.params())?.iter().map(|row| row.get(0)).collect()))
+}
+
+/// What can't be stored can't be found either, and would be an error.
 pub(super) fn text(value: &str) -> Box<dyn ToSql + Sync> {
     Box::new(value.replace('\0', "\u{fffd}"))
 }
@@ -116,10 +131,11 @@ mod tests {
     fn parameters_are_numbered_in_their_order() {
         let mut filter = Where::default();
         filter.push("a BETWEEN ? AND ? OR b", [Box::new(1i64), Box::new(2i64)]);
-        let named = ObjectFilter { kind: Some("K".into()), name: Some("n".into()), ..ObjectFilter::default() };
-        filter.objects("o", &named);
+        filter.among("o", Some(&[3, 4]));
+        filter.among("p", None);
+        filter.among("q", Some(&[6]));
         filter.is("c", Some(5));
-        let sql = " WHERE a BETWEEN $1 AND $2 OR b AND o = ANY(ARRAY(SELECT id FROM object WHERE name = $3 AND kind = $4)) AND c = $5";
+        let sql = " WHERE a BETWEEN $1 AND $2 OR b AND o = ANY($3) AND q = $4 AND c = $5";
         assert_eq!((&*filter.sql(), filter.params().len()), (sql, 5));
     }
 }

@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 
 use super::{
     append::{column, read_state, small},
-    filter::{Where, page_size, text},
+    filter::{Where, objects, page_size, text},
     link::Link,
     names::Known,
     read::PgReader,
@@ -127,7 +127,7 @@ impl PgReader {
 
     pub(super) fn find_rollouts(&self, link: &mut Link, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
         let mut filter = Where::default();
-        filter.objects("r.object", &query.object);
+        filter.among("r.object", objects(link, &query.object)?.as_deref());
         filter.since_until("r.id", None, None, query.cursor);
         if let Some(revision) = &query.revision {
             let range = rev::range(revision);

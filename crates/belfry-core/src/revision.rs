@@ -87,7 +87,8 @@ fn digest_of(text: &str) -> Option<(&str, &str)> {
 
 /// Hex digits, enough of them and not more than the longest hash has.
 fn is_hash(text: &str) -> bool {
-    (SHORTEST..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
+    // Without a way out in the middle, which makes it several times as fast for what is one: nearly all of them.
+    (SHORTEST..=128).contains(&text.len()) && text.bytes().fold(true, |hex, byte| hex & byte.is_ascii_hexdigit())
 }
 
 fn is_whole(text: &str) -> bool {

@@ -25,8 +25,9 @@ pub use signal::{has_rollouts, is_success};
 
 use crate::{Seq, Time};
 
-/// Rollouts that an object's state holds: the newest, and those before it that a late event may still be about.
-pub const KEPT: usize = 8;
+/// Rollouts that an object's state holds: the newest, and those before it that a late event may still be about. Each event
+/// of the object writes all of them.
+pub const KEPT: usize = 4;
 /// Bytes kept of a message.
 pub const MESSAGE: usize = 512;
 /// Bytes kept of any other text that an input brings.

@@ -189,6 +189,9 @@ impl PgWriter {
     }
 
     fn add_deliveries(&mut self, deliveries: &[NewDelivery], now: Time, added: &mut Added) -> Result<()> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
         let (events, states): (Vec<&NewDelivery>, Vec<&NewDelivery>) =
             deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
         let mut written: Vec<Written<'_>> = events.iter().map(|new| Written { new, by: None }).collect();

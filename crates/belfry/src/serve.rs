@@ -200,7 +200,11 @@ impl Server {
                 let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
-                background.spawn(tekton::run(cluster.clone(), waits.clone(), settings.tekton, stopping.clone()));
+                let namespace = settings.runtime_namespace.as_str();
+                let election =
+                    settings.database.is_some().then(|| tekton::stand(&cluster, namespace, stopping.clone()));
+                let (runs, stop) = (settings.tekton, stopping.clone());
+                background.spawn(tekton::run(cluster.clone(), waits.clone(), runs, election, stop));
                 vouching = Some(cluster.clone());
                 cluster
             }

@@ -25,10 +25,7 @@ use belfry_core::{
 use futures::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
 use kube::core::ApiResource;
-use tokio::{
-    sync::watch,
-    task::{AbortHandle, JoinHandle},
-};
+use tokio::{sync::watch, task::AbortHandle};
 
 use self::{
     run::{Ours, Run},
@@ -82,26 +79,20 @@ impl Default for TektonSettings {
 
 impl Cluster {
     /// Does the runs of `FluxDeploymentWait`, of Tekton's `CustomRun` and of the older `Run`, wherever the API server
-    /// serves them, while `leads` says that it is this process that does. It ends when the handle is aborted, or when
-    /// nobody can say any more who leads.
-    pub fn run_tekton(
-        &self,
-        settings: TektonSettings,
-        ask: Ask,
-        may: May,
-        mut leads: watch::Receiver<bool>,
-    ) -> JoinHandle<()> {
+    /// serves them, while `leads` says that it is this process that does; a sender that is gone has said its last.
+    ///
+    /// It ends when it is dropped, or when nobody can say any more that this process leads. What it leaves behind goes on
+    /// where it is, here or elsewhere.
+    pub async fn run_tekton(&self, settings: TektonSettings, ask: Ask, may: May, mut leads: watch::Receiver<bool>) {
         let announcer = Announcer::start(self.inner.client.clone());
         let outage = Mutex::new(Outage::default());
         let shared = Arc::new(Shared { cluster: self.clone(), announcer, settings, ask, may, outage });
-        tokio::spawn(async move {
-            while leads.wait_for(|leads| *leads).await.is_ok() {
-                tokio::select! {
-                    ((), ()) = async { tokio::join!(serve(&shared, &CUSTOM_RUN), serve(&shared, &RUN)) } => {}
-                    other = leads.wait_for(|leads| !*leads) => if other.is_err() { return },
-                }
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            tokio::select! {
+                ((), ()) = async { tokio::join!(serve(&shared, &CUSTOM_RUN), serve(&shared, &RUN)) } => {}
+                Ok(_) = leads.wait_for(|leads| !*leads) => {}
             }
-        })
+        }
     }
 }
 

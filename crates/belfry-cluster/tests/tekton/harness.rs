@@ -84,7 +84,8 @@ impl Belfry {
         let settings = Settings { watch_namespace: Some(namespace.to_owned()), ..settings(cluster).await };
         let cluster = belfry_cluster::connect(&settings).await.unwrap().rediscover_every(Duration::from_millis(200));
         let (leads, led) = watch::channel(true);
-        let task = cluster.run_tekton(TektonSettings::default(), world.ask(), may, led);
+        let ask = world.ask();
+        let task = tokio::spawn(async move { cluster.run_tekton(TektonSettings::default(), ask, may, led).await });
         Self { leads, task }
     }
 

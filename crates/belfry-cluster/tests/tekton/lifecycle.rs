@@ -98,3 +98,25 @@ async fn crds_may_come_late_and_the_api_server_may_go_away() {
     world.happens("b", APP, Phase::Failed, "BuildFailed");
     runs.custom("after", "False", "ReconciliationFailed").await;
 }
+
+/// As may be for a moment when the lead changes.
+#[tokio::test]
+async fn two_at_once_do_no_harm() {
+    let Some((runs, world, _belfry)) = scene("twins").await else { return };
+    let _twin = Belfry::start(runs.cluster, &runs.namespace, &world, Readable::Everything.may()).await;
+    runs.create("wait", json!({ "revision": "a" }), json!({ "retries": 1 })).await;
+    listeners(&world, 2).await;
+    world.happens("a", APP, Phase::Failed, "BuildFailed");
+    let retrying = runs.custom("wait", "Unknown", "Retrying").await;
+    assert_eq!(retrying["status"]["retriesStatus"].as_array().unwrap().len(), 1);
+    runs.told("wait", "Retrying").await;
+    world.happens("a", APP, Phase::Succeeded, "ReconciliationSucceeded");
+    let done = runs.custom("wait", "True", "ReconciliationSucceeded").await;
+    assert_eq!(done["status"]["retriesStatus"].as_array().unwrap().len(), 1);
+    listeners(&world, 0).await;
+    // Who wrote it tells of it.
+    let told: Vec<_> = runs.told("wait", "ReconciliationSucceeded").await;
+    let reasons: Vec<_> = told.iter().map(|event| event["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["Waiting", "Retrying", "ReconciliationSucceeded"]);
+    assert_eq!(runs.get("wait").await, done);
+}

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use serde_json::Value;
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 /// A text on one line, without anything that a terminal or a pipeline would obey: control characters, those that turn the
 /// direction of writing, and `##[command]` or `##vso[command]`, which runners find anywhere in a line.
@@ -57,7 +57,11 @@ pub(super) fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
         return text.to_owned();
     }
     match columns.checked_sub(ellipsis.width()) {
-        Some(room) => within(text.chars(), room).into_iter().collect::<String>() + ellipsis,
+        Some(room) => {
+            let ends = text.char_indices().map(|(at, c)| at + c.len_utf8()).take(most_chars(room));
+            let end = ends.take_while(|end| text[..*end].width() <= room).last().unwrap_or_default();
+            format!("{}{ellipsis}", &text[..end])
+        }
         None => String::new(),
     }
 }
@@ -68,18 +72,19 @@ pub(super) fn cut_front(text: &str, columns: usize, ellipsis: &str) -> String {
         return text.to_owned();
     }
     match columns.checked_sub(ellipsis.width()) {
-        Some(room) => ellipsis.to_owned() + &within(text.chars().rev(), room).into_iter().rev().collect::<String>(),
+        Some(room) => {
+            let starts = text.char_indices().rev().map(|(at, _)| at).take(most_chars(room));
+            let start = starts.take_while(|start| text[*start..].width() <= room).last().unwrap_or(text.len());
+            format!("{ellipsis}{}", &text[start..])
+        }
         None => String::new(),
     }
 }
 
-/// The first characters that fit.
-fn within(chars: impl Iterator<Item = char>, columns: usize) -> Vec<char> {
-    let widths = chars.scan(0, |used, c| {
-        *used += c.width().unwrap_or_default();
-        Some((*used, c))
-    });
-    widths.take_while(|(used, _)| *used <= columns).map(|(_, c)| c).collect()
+/// Characters that are looked at for so many columns: the width of a text isn't the sum of theirs, so that each of them
+/// means measuring what there is so far, and some have no width at all.
+fn most_chars(columns: usize) -> usize {
+    4 * columns + 16
 }
 
 /// A text and blanks, so many columns wide.

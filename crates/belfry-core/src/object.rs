@@ -21,14 +21,6 @@ pub struct ObjectKey {
     pub name: String,
 }
 
-impl ObjectKey {
-    /// Whether it is the unnamed object of its cluster.
-    pub fn is_unnamed(&self) -> bool {
-        let Self { cluster: _, group, kind, namespace, name } = self;
-        [group, kind, namespace, name].into_iter().all(String::is_empty)
-    }
-}
-
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)

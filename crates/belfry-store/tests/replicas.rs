@@ -70,7 +70,7 @@ async fn claim(store: &Store, dest: DestId) -> Vec<Claim> {
 /// Claims until one is there: whoever had it is dead, and will be found to be.
 async fn take_over(store: &Store, dest: DestId) -> Claim {
     until("the lane to be taken over", PATIENCE, async || {
-        Ok(claim(store, dest).await.pop().ok_or_else(|| anyhow::anyhow!("none yet"))?)
+        claim(store, dest).await.pop().ok_or_else(|| anyhow::anyhow!("none yet"))
     })
     .await
     .unwrap()

@@ -19,6 +19,9 @@ use belfry_core::{
 };
 use tokio::sync::watch;
 
+/// Reason of the note that an Alert selects by labels, and those of an object aren't known.
+const SOURCE_UNKNOWN: &str = "SourceFetchFailed";
+
 /// Configuration that can be replaced while events come in.
 pub struct Configuration {
     options: Options,
@@ -152,10 +155,14 @@ impl Configuration {
         self.version.subscribe()
     }
 
-    /// The routes that an event may take.
-    pub fn routes(&self, event: &Event) -> Matched {
-        let index = self.read_index();
-        self.snapshot.load().routes(event, &index)
+    /// The routes that an event of a cluster may take.
+    pub fn routes(&self, event: &Event, cluster: &str) -> Matched {
+        let mut matched = self.with_index_of(cluster, |index| self.snapshot.load().routes(event, index));
+        if cluster != self.cluster {
+            // That its labels aren't known is no fault of any Alert.
+            matched.notes.retain(|note| note.reason != SOURCE_UNKNOWN);
+        }
+        matched
     }
 
     /// Looks at the object index, which nobody can change meanwhile.
@@ -165,23 +172,29 @@ impl Configuration {
 
     /// The CommitStatuses that select an object.
     pub fn status_routes(&self, object: &ObjectKey) -> Vec<RouteRef> {
-        self.snapshot.load().status_routes(object, &self.read_index())
+        self.with_index_of(&object.cluster, |index| self.snapshot.load().status_routes(object, index))
     }
 
     /// Whether a CommitStatus selects an object.
     pub fn shows(&self, status: &ConfigKey, object: &ObjectKey) -> bool {
-        self.snapshot.load().shows(status, object, &self.read_index())
+        self.with_index_of(&object.cluster, |index| self.snapshot.load().shows(status, object, index))
     }
 
     /// The URL of the git repository that an object comes from, if it is known.
     pub fn source_url(&self, object: &ObjectKey) -> Option<String> {
-        let index = self.read_index();
-        index.repository_url(&object.kind, &object.namespace, &object.name).map(str::to_owned)
+        self.with_index_of(&object.cluster, |index| {
+            index.repository_url(&object.kind, &object.namespace, &object.name).map(str::to_owned)
+        })
     }
 
     /// Where an object gets its revisions from, if it is known.
     pub fn source(&self, object: &ObjectKey) -> Option<Source> {
-        self.read_index().source(&object.kind, &object.namespace, &object.name)
+        self.with_index_of(&object.cluster, |index| index.source(&object.kind, &object.namespace, &object.name))
+    }
+
+    /// Of other clusters nothing is indexed, and an object of the same name here has other labels and another source.
+    fn with_index_of<T>(&self, cluster: &str, look: impl FnOnce(&ObjectIndex) -> T) -> T {
+        if cluster == self.cluster { look(&self.read_index()) } else { look(&ObjectIndex::default()) }
     }
 
     fn read_index(&self) -> RwLockReadGuard<'_, ObjectIndex> {

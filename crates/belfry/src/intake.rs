@@ -163,7 +163,7 @@ impl Intake {
             Way::Api { cluster } if forwarded || !event::has_prefixes(&event) => (cluster, Origin::Forwarded),
             Way::Api { cluster } => (cluster, Origin::Recorder),
         };
-        let matched = self.configuration.routes(&event);
+        let matched = self.configuration.routes(&event, cluster);
         if matched.routes.is_empty() {
             tracing::debug!(
                 object = %event::object(&event, ""), reason = event.reason, severity = event.severity,
@@ -173,9 +173,12 @@ impl Intake {
         let mut candidate = event::candidate(&event, origin, cluster, body, matched.routes);
         if let Some(details) = &mut candidate.rollout {
             details.hints = self.configuration.hints(&candidate.object, candidate.revision.as_deref());
-            if matches!(way, Way::Events) && self.configuration.watched().is_some() && candidate.object.is_unnamed() {
-                details.hints.status = Some(Agreement::Neither);
-            }
+        }
+        // Anybody in a cluster can post to the events port, and the unnamed object has no status that could disagree.
+        if matches!(way, Way::Events) && self.configuration.watched().is_some() && candidate.object.kind.is_empty() {
+            candidate.rollout.iter_mut().for_each(|details| details.hints.status = Some(Agreement::Neither));
+            // Nor may it pass for one that comes with a credential, which would be its repeat.
+            (candidate.dedupe, candidate.body_hash) = (!candidate.dedupe, !candidate.body_hash);
         }
         let unconfirmed = unconfirmed(&candidate);
         let appended = {
@@ -237,7 +240,7 @@ fn unconfirmed(candidate: &Candidate) -> Option<ObjectKey> {
     let status = candidate.rollout.as_ref()?.hints.status?;
     let goes_on = matches!(candidate.reason.as_str(), "Progressing" | "DependencyNotReady");
     let expected = if candidate.severity == "error" { Agreement::Failed } else { Agreement::Ready };
-    (!goes_on && status != expected && !candidate.object.is_unnamed()).then(|| candidate.object.clone())
+    (!goes_on && status != expected && !candidate.object.kind.is_empty()).then(|| candidate.object.clone())
 }
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

@@ -371,3 +371,41 @@ fn the_file_can_be_checked_before_it_is_in_force() {
     fs::write(folder.path().join("eu.key"), KEY).unwrap();
     assert!(check().status.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_clusters_object_has_not_the_labels_of_ours() {
+    let sink = testkit::Sink::start().unwrap();
+    let manifests = format!(
+        "{}
+apiVersion: notification.toolkit.fluxcd.io/v1beta3
+kind: Alert
+metadata: {{name: by-labels, namespace: flux-system}}
+spec:
+  providerRef: {{name: one}}
+  eventSources: [{{kind: Kustomization, name: '*', matchLabels: {{team: web}}}}]
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {{name: shop, namespace: flux-system, labels: {{team: web}}}}
+spec: {{interval: 1m, prune: true, sourceRef: {{kind: GitRepository, name: shop}}}}
+",
+        common::generic("one", &sink.url("/"))
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let (access, data) = (folder.path().join("access.yaml"), folder.path().join("data"));
+    fs::write(folder.path().join("eu"), EU).unwrap();
+    fs::write(&access, "clusters: [{name: eu, tokenFiles: [eu]}]").unwrap();
+    let access = access.to_str().unwrap().to_owned();
+    let belfry = Belfry::start_in(folder, &data, &manifests, &["--api-access", &access]).await;
+    let shop = event("shop", "info", "shop").to_string();
+    assert_eq!(status(post(&belfry, &shop)).await, 202);
+    assert_eq!(status(post(&belfry, &shop).bearer_auth(EU)).await, 202, "the same of another cluster is no repeat");
+    let deliveries = belfry.wait_for("delivered", 3).await;
+    let mut told: Vec<String> = deliveries
+        .iter()
+        .map(|delivery| format!("{}{}", delivery["cluster"].as_str().unwrap_or_default(), delivery["alert"]))
+        .collect();
+    told.sort();
+    assert_eq!(told, [r#""flux-system/by-labels""#, r#""flux-system/one""#, r#"eu"flux-system/one""#]);
+    assert_eq!(belfry.deliveries("").await.len(), 3);
+}

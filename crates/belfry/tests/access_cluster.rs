@@ -325,7 +325,10 @@ async fn in_a_cluster_this_machine_is_a_stranger() {
     // What nobody vouches for says nothing of the unnamed object, in whatever form it comes.
     let unnamed = |revision: &str| json!({"reason": "ReconciliationSucceeded", "metadata": {"revision": revision}});
     let forged = client().post(format!("http://{events}/")).header("Gotk-Component", "kustomize-controller");
-    assert_eq!(forged.json(&unnamed("forged")).send().await.unwrap().status().as_u16(), 202);
+    for revision in ["forged", "built"] {
+        let forged = forged.try_clone().unwrap().json(&unnamed(revision));
+        assert_eq!(forged.send().await.unwrap().status().as_u16(), 202);
+    }
     let built = client().post(format!("http://{api}/events")).bearer_auth(&build).json(&unnamed("built"));
     assert_eq!(built.send().await.unwrap().status().as_u16(), 202);
     let answer = list().bearer_auth(&build).send().await.unwrap();

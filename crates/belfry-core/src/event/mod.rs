@@ -70,7 +70,7 @@ pub fn candidate(event: &Event, origin: Origin, cluster: &str, body: Bytes, rout
         updates_commit_status: named.commit_status == Some("update"),
         rollout: has_rollouts.then(|| Box::new(named.details(event))),
         dedupe: hash(repeat_key(event, &named, cluster).as_bytes()),
-        body_hash: hash(&body),
+        body_hash: body_hash(cluster, &body),
         body,
         routes,
         object,
@@ -157,7 +157,20 @@ fn peer_key(event: &Event, named: &Named<'_>) -> String {
 }
 
 fn hash(bytes: &[u8]) -> u64 {
-    Sha256::digest(bytes).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    short(Sha256::digest(bytes).as_slice())
+}
+
+/// The same bytes from another cluster are another event.
+fn body_hash(cluster: &str, body: &[u8]) -> u64 {
+    if cluster.is_empty() {
+        return hash(body);
+    }
+    let parts = Sha256::new().chain_update(cluster).chain_update([0]).chain_update(body);
+    short(parts.finalize().as_slice())
+}
+
+fn short(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -203,6 +216,33 @@ mod tests {
         for (i, one) in keys.iter().enumerate() {
             assert!(!keys[i + 1..].contains(one));
         }
+    }
+
+    #[test]
+    fn the_same_bytes_of_two_clusters_are_two_events() {
+        let hash = |cluster, body: &'static str| {
+            candidate(&event("null"), Origin::Recorder, cluster, Bytes::from_static(body.as_bytes()), Vec::new())
+                .body_hash
+        };
+        assert_eq!(hash("eu", "{}"), hash("eu", "{}"));
+        for (cluster, body) in [("", "{}"), ("us", "{}"), ("eu", "{ }"), ("e", "u{}")] {
+            assert_ne!(hash("eu", "{}"), hash(cluster, body), "{cluster} {body}");
+        }
+    }
+
+    #[test]
+    fn only_prefixes_of_its_own_group_tell_an_event_of_a_recorder() {
+        for (metadata, expected) in [
+            ("null", false),
+            (r#"{"revision":"r"}"#, false),
+            (r#"{"kustomize.toolkit.fluxcd.io/revision":"r"}"#, true),
+            (r#"{"event.toolkit.fluxcd.io/team":"web"}"#, false),
+            (r#"{"kustomize.toolkit.fluxcd.io.evil/revision":"r"}"#, false),
+        ] {
+            assert_eq!(has_prefixes(&event(metadata)), expected, "{metadata}");
+        }
+        let unnamed = read(br#"{"metadata":{"/revision":"r"}}"#).unwrap();
+        assert!(!has_prefixes(&unnamed));
     }
 
     #[test]

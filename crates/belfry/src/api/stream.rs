@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use belfry_core::{Seq, limits};
-use belfry_store::EventQuery;
+use belfry_store::{EventQuery, Store};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use schemars::JsonSchema;
@@ -82,11 +82,14 @@ pub(super) async fn stream(
 ) -> Result<Response, Problem> {
     let head = shared.store.head();
     let now = *head.borrow();
-    let after = last_event_id(&headers)?.or(given.after).map_or(now, Seq);
+    let after = match last_event_id(&headers)?.or(given.after).map(Seq) {
+        None => now,
+        Some(after) if after <= now => after,
+        Some(after) => after.min(newest(&shared.store).await?.max(now)),
+    };
     let query = given.query()?;
     let (outlet, body) = Outlet::open(&shared)?;
-    // An id beyond the head is not of this log: waiting for the log to get there would hide everything until then.
-    let tail = Tail::new(shared.store.clone(), caller, query, after.min(now));
+    let tail = Tail::new(shared.store.clone(), caller, query, after);
     tokio::spawn(feed(tail, head, session, outlet));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -95,6 +98,13 @@ pub(super) async fn stream(
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((Extension(Lasting), headers, body).into_response())
+}
+
+/// The newest event of the log itself. Another replica may have shown what this one's head has yet to reach. An id beyond
+/// that is not of this log: waiting for the log to get there would hide everything until then.
+async fn newest(store: &Store) -> Result<Seq, Problem> {
+    let query = EventQuery { observations: true, limit: 1, ..EventQuery::default() };
+    Ok(store.events(query).await?.items.first().map_or(Seq(0), |row| row.seq))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {

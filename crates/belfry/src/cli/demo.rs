@@ -160,6 +160,7 @@ async fn start(config: &Path, data: &Path) -> anyhow::Result<Server> {
         retention_bytes: 2 << 30,
         no_cross_namespace_refs: false,
         workload_identity: false,
+        elects: false,
         alert_commit_status: true,
         tekton: Default::default(),
     };

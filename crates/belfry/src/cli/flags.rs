@@ -90,6 +90,9 @@ pub struct ServeFlags {
     feature_gates: FeatureGates,
     #[command(flatten)]
     logging: Logging,
+    /// Elect the replica that does what one alone does, by a Lease [default: false; with --database-url: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_leader_election: Option<bool>,
     #[command(flatten)]
     unused: Unused,
     /// Namespace that Belfry runs in
@@ -143,8 +146,6 @@ struct Unused {
     #[arg(long, hide = true)]
     watch_configs_label_selector: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    enable_leader_election: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     leader_election_release_on_cancel: Option<bool>,
     #[arg(long, hide = true)]
     leader_election_lease_duration: Option<String>,
@@ -167,7 +168,7 @@ struct Unused {
 impl Unused {
     /// The flags that were given, each with the reason why it changes nothing.
     fn given(&self) -> Vec<(&'static str, &'static str)> {
-        const SINGLE: &str = "the store has one writer, so there is nothing to elect: one process serves at a time";
+        const TERMS: &str = "a leader is followed by another within 17 s, or at once when it stops";
         const RETRIES: &str = "Secrets are read anew every 30 s, and at once when a Receiver changes";
         let table = [
             ("--concurrent", self.concurrent.is_some(), "objects are compiled together, not by workers"),
@@ -177,11 +178,10 @@ impl Unused {
                 "paths are the client's to choose and never become labels",
             ),
             ("--watch-configs-label-selector", self.watch_configs_label_selector.is_some(), RETRIES),
-            ("--enable-leader-election", self.enable_leader_election.is_some(), SINGLE),
-            ("--leader-election-release-on-cancel", self.leader_election_release_on_cancel.is_some(), SINGLE),
-            ("--leader-election-lease-duration", self.leader_election_lease_duration.is_some(), SINGLE),
-            ("--leader-election-renew-deadline", self.leader_election_renew_deadline.is_some(), SINGLE),
-            ("--leader-election-retry-period", self.leader_election_retry_period.is_some(), SINGLE),
+            ("--leader-election-release-on-cancel", self.leader_election_release_on_cancel.is_some(), TERMS),
+            ("--leader-election-lease-duration", self.leader_election_lease_duration.is_some(), TERMS),
+            ("--leader-election-renew-deadline", self.leader_election_renew_deadline.is_some(), TERMS),
+            ("--leader-election-retry-period", self.leader_election_retry_period.is_some(), TERMS),
             ("--min-retry-delay", self.min_retry_delay.is_some(), RETRIES),
             ("--max-retry-delay", self.max_retry_delay.is_some(), RETRIES),
             ("--token-cache-max-size", self.token_cache_max_size.is_some(), "no provider of this version has tokens"),
@@ -352,10 +352,12 @@ impl ServeFlags {
             timeout: self.tekton_timeout,
             pipeline_timeout: self.tekton_pipeline_timeout,
         };
+        let database = self.database.database();
         Ok(Settings {
             source,
             data: self.data,
-            database: self.database.database(),
+            elects: self.enable_leader_election.unwrap_or(database.is_some()),
+            database,
             cluster_name: self.cluster_name,
             runtime_namespace: self.runtime_namespace,
             addresses: Addresses {

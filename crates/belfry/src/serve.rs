@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use belfry_cluster::{Cluster, TektonSettings};
+use belfry_cluster::{Candidacy, Cluster, TektonSettings};
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
 use belfry_store::{Database, OpenError, Pruned, Store};
@@ -41,6 +41,8 @@ use crate::{
 const PRUNE: Duration = Duration::from_secs(30);
 /// How long a database may take to come up after this process.
 const DATABASE: Duration = Duration::from_secs(30);
+/// The Lease of the replica that leads; `deploy/` allows no other.
+const LEASE: &str = "belfry";
 /// How often the served CRDs are compared with ours.
 const COMPARE_CRDS: Duration = Duration::from_secs(3600);
 /// Time for requests under way to end once the listeners are closed.
@@ -177,6 +179,7 @@ impl Server {
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
         let waits = Waits::new(store.clone(), configuration.clone());
+        let candidacy = settings.elects.then(|| candidacy(&settings.runtime_namespace));
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -202,10 +205,13 @@ impl Server {
                 let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
-                let namespace = settings.runtime_namespace.as_str();
-                let election = settings.elects.then(|| tekton::stand(&cluster, namespace, stopping.clone()));
-                let (runs, stop) = (settings.tekton, stopping.clone());
-                background.spawn(tekton::run(cluster.clone(), waits.clone(), runs, election, stop));
+                background.spawn(tekton::run(
+                    cluster.clone(),
+                    waits.clone(),
+                    settings.tekton,
+                    candidacy,
+                    stopping.clone(),
+                ));
                 vouching = Some(cluster.clone());
                 cluster
             }
@@ -370,6 +376,12 @@ fn open_database(database: &Database, options: &belfry_store::Options) -> Result
             opened => return opened,
         }
     }
+}
+
+/// Stands for the work that one replica does.
+fn candidacy(namespace: &str) -> Candidacy {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Candidacy::new(namespace, LEASE, format!("{host}_{:016x}", fastrand::u64(..)))
 }
 
 /// The data folder; or, where it can't be written to, a temporary one, loudly. Whether it is temporary comes with it.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use belfry_cluster::{Ask, Candidacy, Cluster, Leadership, May, Sees, TektonSettings, User};
+use belfry_cluster::{Ask, Candidacy, Cluster, May, Sees, TektonSettings, User};
 use belfry_core::verdict::Question;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::watch;
@@ -12,16 +12,16 @@ use crate::{access::rights, server::stopped, waits::Waits};
 /// How long a run waits for its turn when there are too many waits.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Does the runs of the cluster until `stop`; with an election, while this process leads. Where two do so for a moment
-/// no harm is done: a status is written only as it was looked at.
+/// Does the runs of the cluster until `stop`; where there may be other replicas, while this one is elected.
 pub async fn run(
     cluster: Arc<Cluster>,
     waits: Arc<Waits>,
     settings: TektonSettings,
-    election: Option<Leadership>,
+    candidacy: Option<Candidacy>,
     mut stop: watch::Receiver<bool>,
 ) {
     let local = settings.cluster_name.clone();
+    let (says, leads) = watch::channel(candidacy.is_none());
     let asked = cluster.clone();
     let may: May = Arc::new(move |account, object| {
         let (cluster, local) = (asked.clone(), local.clone());
@@ -31,29 +31,19 @@ pub async fn run(
         }
         .boxed()
     });
-    let (says, leads) = watch::channel(election.is_none());
+    let election = async {
+        let Some(candidacy) = candidacy else { return stopped(&mut stop).await };
+        let mut leadership = cluster.lead(candidacy, async move { stopped(&mut stop).await });
+        while leadership.becomes(true).await {
+            says.send_replace(true);
+            leadership.becomes(false).await;
+            says.send_replace(false);
+        }
+    };
     tokio::select! {
         () = cluster.run_tekton(settings, ask(waits), may, leads) => {}
-        () = follow(election, &says) => {}
-        () = stopped(&mut stop) => {}
+        () = election => {}
     }
-}
-
-/// Passes on whether this process leads, until the election is over.
-async fn follow(election: Option<Leadership>, says: &watch::Sender<bool>) {
-    let Some(mut election) = election else { return std::future::pending().await };
-    while election.becomes(true).await {
-        says.send_replace(true);
-        election.becomes(false).await;
-        says.send_replace(false);
-    }
-}
-
-/// Stands for election, where replicas share the work.
-pub fn stand(cluster: &Cluster, namespace: &str, mut stop: watch::Receiver<bool>) -> Leadership {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "belfry".to_owned());
-    let identity = format!("{host}_{:016x}", fastrand::u64(..));
-    cluster.lead(Candidacy::new(namespace, "belfry", identity), async move { stopped(&mut stop).await })
 }
 
 fn ask(waits: Arc<Waits>) -> Ask {

@@ -80,6 +80,8 @@ pub(super) struct Candidate {
     known: Option<(Spec, Instant)>,
     /// Its version, if nothing is known to have changed it.
     version: Option<String>,
+    /// Since when it is known to be gone.
+    missing: Option<Instant>,
     next: Option<Step>,
     leads_until: Option<Instant>,
     /// Whether a write of ours met another's since the last rest.
@@ -95,7 +97,16 @@ enum Step {
 
 impl Candidate {
     pub(super) fn new(identity: String, terms: Terms) -> Self {
-        Self { identity, terms, known: None, version: None, next: Some(Step::Read), leads_until: None, met: false }
+        Self {
+            identity,
+            terms,
+            known: None,
+            version: None,
+            missing: None,
+            next: Some(Step::Read),
+            leads_until: None,
+            met: false,
+        }
     }
 
     /// Whether it leads.
@@ -143,8 +154,11 @@ impl Candidate {
             }
             Answer::Missing => {
                 self.version = None;
-                // Who held it may not know yet that it was removed.
-                (self.is_mine() || self.is_free(now)).then_some(Step::Create)
+                // Whoever held it when it was removed may lead for a while yet, and need not be who held it when it was
+                // last read. Who never saw one can't know that there was one.
+                let since = *self.missing.get_or_insert(now);
+                let over = now.saturating_duration_since(since) >= self.terms.lease;
+                (self.known.is_none() || self.leads(now) || over).then_some(Step::Create)
             }
             // A leader looks at once whether it still is one; but only once, for somebody may change it all the time.
             Answer::Conflict => {
@@ -187,6 +201,7 @@ impl Candidate {
     /// Others may label it as they like: only its `spec` says that the holder is alive.
     pub(super) fn know(&mut self, record: Record, now: Instant) {
         self.version = Some(record.version);
+        self.missing = None;
         if self.known.as_ref().is_none_or(|(spec, _)| *spec != record.spec) {
             self.known = Some((record.spec, now));
         }

@@ -142,7 +142,7 @@ async fn from_a_controllers_post_to_a_destination_through_every_outage() {
     let log = server.process.lines().join("\n");
     assert!(!log.contains("token-value"), "a token is in the log");
     assert!(!log.contains("secret-path"), "an address is in the log");
-    assert!(log.contains("--enable-leader-election is accepted and has no effect"));
+    assert!(log.contains("--concurrent is accepted and has no effect"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

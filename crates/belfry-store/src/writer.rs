@@ -186,7 +186,8 @@ impl WriterThread {
                 let took = started.elapsed();
                 self.shared.committed(took);
                 self.linger = (took / 8).min(LINGER);
-                self.expected = jobs.len() + self.queue.len();
+                // Of those who were answered half are waited for: while they are written, the others come back.
+                self.expected = (jobs.len() + self.queue.len()) / 2;
                 let done = publish(batch, &mut self.memory, &self.shared);
                 self.shared.backlog.turn();
                 for (job, done) in jobs.into_iter().zip(done) {

@@ -1,5 +1,6 @@
 //! The HTTP client of the commands that ask a running server.
 
+mod backoff;
 mod events;
 
 use std::{
@@ -16,6 +17,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 
+pub(super) use backoff::Backoff;
 pub(super) use events::Event;
 
 /// Time to connect, with TLS.

@@ -9,17 +9,13 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    client::{Failure, Remote},
+    client::{self, Backoff, Failure, Remote},
     output::{ObjectFlags, Output, fetch, object, print, query, short, text},
     wait::text::{escaped, json, tame},
 };
 
-/// The first pause between two attempts to connect, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// The longest pause that a server may ask for.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// After so long a stream counts as one that held.
-const HELD: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LIST: &str = "/api/v1/events";
 
 /// List events, newest first, or follow them as they come.
@@ -112,34 +108,19 @@ impl Events {
         }
         let client = self.remote.streaming().map_err(|failure| anyhow::anyhow!("{}", failure.message()))?;
         let filters = query(&self.filters());
-        let mut pause = PAUSES.0;
+        let mut backoff = Backoff::new(LONGEST_PAUSE);
         let mut is_away = false;
         loop {
             let begun = Instant::now();
             let path = format!("{LIST}/stream?{filters}&after={after}");
             let failure = match self.remote.open(&client, &path).await {
-                Ok(mut stream) => {
+                Ok(stream) => {
                     is_away = false;
-                    loop {
-                        match stream.next().await {
-                            Ok(event) if event.name == "message" => {
-                                let Ok(event) = serde_json::from_str::<Value>(&event.data) else {
-                                    bail!("{} sent something that is not expected", self.remote.server());
-                                };
-                                self.print(out, &event)?;
-                                after = id(&event).unwrap_or(after);
-                            }
-                            // Something that this version doesn't know.
-                            Ok(_) => {}
-                            Err(failure) => break failure,
-                        }
-                    }
+                    self.pass_on(stream, out, &mut after).await?
                 }
                 Err(failure) => failure,
             };
-            if begun.elapsed() > HELD {
-                pause = PAUSES.0;
-            }
+            backoff.lasted(begun.elapsed());
             let wanted = match failure {
                 Failure::Refused(_, message) | Failure::Unusable(message) => bail!("{message}"),
                 Failure::Broken(_) => None,
@@ -150,9 +131,30 @@ impl Events {
                     after
                 }
             };
-            let jittered = pause.mul_f64(0.75 + 0.5 * fastrand::f64());
-            sleep(wanted.map_or(jittered, |wanted| wanted.clamp(pause, PATIENCE))).await;
-            pause = (pause * 2).min(PAUSES.1);
+            sleep(backoff.next(wanted)).await;
+        }
+    }
+
+    /// Prints what a stream brings until it ends, and keeps the id of the last one; says why it ended.
+    async fn pass_on(
+        &self,
+        mut stream: client::Events,
+        out: &mut impl Write,
+        after: &mut i64,
+    ) -> anyhow::Result<Failure> {
+        loop {
+            match stream.next().await {
+                Ok(event) if event.name == "message" => {
+                    let Ok(event) = serde_json::from_str::<Value>(&event.data) else {
+                        bail!("{} sent something that is not expected", self.remote.server());
+                    };
+                    self.print(out, &event)?;
+                    *after = id(&event).unwrap_or(*after);
+                }
+                // Something that this version doesn't know.
+                Ok(_) => {}
+                Err(failure) => return Ok(failure),
+            }
         }
     }
 

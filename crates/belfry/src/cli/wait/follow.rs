@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::answer::{Answer, Verdict};
-use crate::cli::client::{Failure, Remote};
+use crate::cli::client::{Backoff, Failure, Remote};
 
 /// How long one question to the server may last at most; it refuses more.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -18,12 +18,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const GRACE: Duration = Duration::from_secs(10);
 /// What is left of the timeout when it isn't worth another question.
 const NEGLIGIBLE: Duration = Duration::from_millis(500);
-/// The first pause between two attempts, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// The longest pause that a server may ask for.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// After so long a stream counts as one that held.
-const HELD: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is asked, but for when.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +131,7 @@ impl Follow<'_> {
             Ok(client) => client,
             Err(failure) => return End::Refused(failure),
         };
-        let (mut pause, mut again) = (PAUSES.0, false);
+        let (mut backoff, mut again) = (Backoff::new(LONGEST_PAUSE), false);
         let mut trouble = None;
         loop {
             let begun = Instant::now();
@@ -144,8 +140,8 @@ impl Follow<'_> {
                 return End::TimedOut { last: self.last, trouble };
             };
             again = true;
-            if begun.elapsed() > HELD && self.last.is_some() {
-                pause = PAUSES.0;
+            if self.last.is_some() {
+                backoff.lasted(begun.elapsed());
             }
             let mut wanted = None;
             match ended {
@@ -166,10 +162,8 @@ impl Follow<'_> {
             if self.left().is_zero() {
                 return End::TimedOut { last: self.last, trouble };
             }
-            let jittered = pause.mul_f64(0.75 + 0.5 * fastrand::f64());
             // The last attempt is made when the time is over, for the last word.
-            sleep(wanted.map_or(jittered, |wanted| wanted.clamp(pause, PATIENCE)).min(self.left())).await;
-            pause = (pause * 2).min(PAUSES.1);
+            sleep(backoff.next(wanted).min(self.left())).await;
         }
     }
 

@@ -19,7 +19,7 @@ use belfry_core::{
     verdict::{Answer, Question, Selector, decide},
 };
 use belfry_store::{EventQuery, Store, StoreError};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -65,8 +65,9 @@ impl Waits {
         self.lock().len()
     }
 
-    /// Answers now, and again whenever the answer has changed. What came before the question counts, and nothing that
-    /// comes while it is answered is missed. Goes on until it is dropped; while the store can't be read it is silent.
+    /// Answers as soon as it can be known, and again whenever the answer has changed. What came before the question counts,
+    /// and nothing that comes while it is answered is missed. Goes on until it is dropped; while the store can't be read
+    /// it is silent.
     ///
     /// # Errors
     /// When there are too many waits.
@@ -75,21 +76,21 @@ impl Waits {
         question: Question,
         sees: Sees,
     ) -> Result<impl Stream<Item = Arc<Answer>> + Send + use<>, Unanswered> {
-        let waiting = Waiting::new(self.clone(), question)?;
-        Ok(stream::unfold((waiting, sees, None), async |(mut waiting, sees, last)| {
-            let answer = waiting.next(&sees, last.as_deref()).await;
-            Some((answer.clone(), (waiting, sees, Some(answer))))
-        }))
+        Ok(Waiting::new(self.clone(), question)?.answers(sees, None))
     }
 
-    /// Answers once, now.
+    /// The same, but what can't be known now is an error at once. The answer of now comes first.
     ///
     /// # Errors
-    /// When it can't be known.
-    pub async fn answer(&self, question: &Question, sees: &Sees) -> Result<Answer, Unanswered> {
-        let found = self.gather(question, sees).await?;
-        let facts: Vec<_> = found.iter().map(Found::facts).collect();
-        Ok(decide(question, &facts, now()).0)
+    /// When there are too many waits, or it can't be known now.
+    pub async fn ask_now(
+        self: &Arc<Self>,
+        question: Question,
+        sees: Sees,
+    ) -> Result<impl Stream<Item = Arc<Answer>> + Send + use<>, Unanswered> {
+        let mut waiting = Waiting::new(self.clone(), question)?;
+        let first = Arc::new(waiting.look(&sees).await?);
+        Ok(stream::once(std::future::ready(first.clone())).chain(waiting.answers(sees, Some(first))))
     }
 
     /// The one object that a selector of a question names, if it names one.
@@ -198,8 +199,7 @@ struct Waiting {
 
 impl Waiting {
     fn new(waits: Arc<Waits>, question: Question) -> Result<Self, Unanswered> {
-        let needle = Revision::parse(&question.revision).hash.unwrap_or(&question.revision).to_ascii_lowercase();
-        let needle = needle.split('+').next().unwrap_or_default().to_owned();
+        let needle = needle(&question.revision);
         let waiter = Arc::new(Waiter { question, needle, interests: Mutex::default(), news: Notify::new() });
         let id = waits.next.fetch_add(1, Ordering::Relaxed);
         let mut waiting = waits.lock();
@@ -209,6 +209,14 @@ impl Waiting {
         waiting.insert(id, waiter.clone());
         drop(waiting);
         Ok(Self { waits, id, waiter, look_at: None })
+    }
+
+    /// The answers that differ from the one before.
+    fn answers(self, sees: Sees, last: Option<Arc<Answer>>) -> impl Stream<Item = Arc<Answer>> + Send + use<> {
+        stream::unfold((self, sees, last), async |(mut waiting, sees, last)| {
+            let answer = waiting.next(&sees, last.as_deref()).await;
+            Some((answer.clone(), (waiting, sees, Some(answer))))
+        })
     }
 
     /// The next answer that differs from the last.
@@ -252,6 +260,15 @@ impl Drop for Waiting {
     }
 }
 
+/// What the body of an event holds that names a revision: its hash, as git and registries write it; else the revision
+/// itself, but for the digest of a chart, which may be left out.
+fn needle(revision: &str) -> String {
+    match Revision::parse(revision).hash {
+        Some(hash) => hash.to_ascii_lowercase(),
+        None => revision.split('+').next().unwrap_or_default().to_owned(),
+    }
+}
+
 /// Whether a question is about an object. The unnamed one counts only where no object is asked for.
 fn is_selected(question: &Question, object: &ObjectKey) -> bool {
     let is = |asked: &Option<String>, it: &str| asked.as_deref().is_none_or(|asked| asked == it);
@@ -282,4 +299,21 @@ fn print_named(kind: &str, namespace: &str, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (kind, namespace, name).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_known_by_what_names_their_revision() {
+        for (revision, expected) in [
+            ("main@sha1:3C1AE5D4B09F6A7788990011223344556677AABB", "3c1ae5d4b09f6a7788990011223344556677aabb"),
+            ("3C1AE5D", "3c1ae5d"),
+            ("v1.2.3-RC1", "v1.2.3-RC1"),
+            ("6.5.0+1a2b3c4d5e6f", "6.5.0"),
+        ] {
+            assert_eq!(needle(revision), expected);
+        }
+    }
 }

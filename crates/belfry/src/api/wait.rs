@@ -83,9 +83,7 @@ pub(super) async fn wait(
     for selector in &asked.question.objects {
         forbid(&waits, &caller, &asked.question, selector).await?;
     }
-    // Before anything is promised: whether it can be answered at all.
-    waits.answer(&asked.question, &sees).await.map_err(problem)?;
-    let steps = steps(waits, stop, asked, sees)?;
+    let steps = steps(&waits, stop, asked, sees).await?;
     let streams = headers.get_all(header::ACCEPT).iter().any(|accept| {
         accept.to_str().is_ok_and(|accept| accept.split(',').any(|kind| kind.trim().starts_with("text/event-stream")))
     });
@@ -134,12 +132,12 @@ fn problem(error: Unanswered) -> Problem {
 }
 
 /// Everything there is to tell, up to the verdict, or to the end of the time. Ends without one when the process stops.
-fn steps(
-    waits: Arc<Waits>,
+async fn steps(
+    waits: &Arc<Waits>,
     stop: watch::Receiver<bool>,
     asked: Asked,
     sees: Sees,
-) -> Result<impl Stream<Item = Step> + Send, Problem> {
+) -> Result<impl Stream<Item = Step> + Send + use<>, Problem> {
     struct Under<S> {
         answers: S,
         stop: watch::Receiver<bool>,
@@ -148,7 +146,8 @@ fn steps(
         over: bool,
     }
     let unknown_fails = asked.unknown_fails;
-    let answers = Box::pin(waits.ask(asked.question, sees).map_err(problem)?);
+    // Before anything is promised it is known whether there is an answer at all.
+    let answers = Box::pin(waits.ask_now(asked.question, sees).await.map_err(problem)?);
     let deadline = Instant::now() + asked.timeout;
     let under = Under { answers, stop, deadline, last: None, over: false };
     Ok(stream::unfold(under, move |mut under| async move {

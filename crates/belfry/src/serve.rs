@@ -137,6 +137,35 @@ pub struct Server {
     background: JoinSet<()>,
 }
 
+/// What the server listens on.
+struct Ports {
+    events: TcpListener,
+    receivers: TcpListener,
+    api: TcpListener,
+    metrics: TcpListener,
+    health: TcpListener,
+}
+
+impl Ports {
+    async fn bind(addresses: &Addresses) -> anyhow::Result<Self> {
+        Ok(Self {
+            events: server::bind("--events-addr", &addresses.events).await?,
+            receivers: server::bind("--receiverAddr", &addresses.receivers).await?,
+            api: server::bind("--api-addr", &addresses.api).await?,
+            metrics: server::bind("--metrics-addr", &addresses.metrics).await?,
+            health: server::bind("--health-addr", &addresses.health).await?,
+        })
+    }
+}
+
+/// Who answers on which port.
+struct Answering {
+    intake: Arc<Intake>,
+    receivers: Arc<Receivers>,
+    interface: Api,
+    operations: Arc<Operations>,
+}
+
 impl Server {
     /// Opens the store, loads the configuration, and serves.
     ///
@@ -144,19 +173,14 @@ impl Server {
     /// When the store can't be opened, an address can't be had, or there is no cluster to run from.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let addresses = &settings.addresses;
         // All addresses first: a process that can't listen should not touch the store.
-        let events = server::bind("--events-addr", &addresses.events).await?;
-        let webhooks = server::bind("--receiverAddr", &addresses.receivers).await?;
-        let api_port = server::bind("--api-addr", &addresses.api).await?;
-        let metrics_port = server::bind("--metrics-addr", &addresses.metrics).await?;
-        let health = server::bind("--health-addr", &addresses.health).await?;
+        let ports = Ports::bind(&settings.addresses).await?;
         let standalone = matches!(settings.source, Source::Directories { .. });
         let open = settings.api_token.is_none() && settings.api_access.is_none();
-        if standalone && open && !api_port.local_addr()?.ip().is_loopback() {
+        if standalone && open && !ports.api.local_addr()?.ip().is_loopback() {
             bail!(
                 "--api-addr: an API on {} needs --api-access or --api-token-file, or nobody could use it",
-                addresses.api
+                settings.addresses.api
             );
         }
 
@@ -284,37 +308,18 @@ impl Server {
             Arc::new(Operations { metrics, store: store.clone(), configuration, dispatch, waits: waits.clone() });
         background.spawn(waits.follow(stopping.clone()));
         let mut server = Self {
-            events: events.local_addr()?,
-            receivers: webhooks.local_addr()?,
-            api: api_port.local_addr()?,
-            metrics: metrics_port.local_addr()?,
-            health: health.local_addr()?,
+            events: ports.events.local_addr()?,
+            receivers: ports.receivers.local_addr()?,
+            api: ports.api.local_addr()?,
+            metrics: ports.metrics.local_addr()?,
+            health: ports.health.local_addr()?,
             store,
             stop,
             ports: JoinSet::new(),
             dispatcher,
             background,
         };
-        server.serve(events, stopping.clone(), move |request| {
-            let intake = intake.clone();
-            async move { intake.handle(request).await }
-        });
-        let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
-        server.ports.spawn(server::serve(webhooks, bounds, stopping.clone(), receivers::Port(receivers)));
-        let bounds = Bounds { bodies: limits::API_BODIES, ..Bounds::default() };
-        server.ports.spawn(server::serve(api_port, bounds, stopping.clone(), move |request| {
-            let interface = interface.clone();
-            async move { interface.handle(request).await }
-        }));
-        let metrics = operations.clone();
-        server.serve(metrics_port, stopping.clone(), move |request| {
-            let operations = metrics.clone();
-            async move { operations.metrics(request).await }
-        });
-        server.serve(health, stopping, move |request| {
-            let operations = operations.clone();
-            async move { operations.health(request).await }
-        });
+        server.listen(ports, Answering { intake, receivers, interface, operations }, &stopping);
         tracing::info!(
             events = %server.events, receivers = %server.receivers, api = %server.api, metrics = %server.metrics, health = %server.health,
             version = env!("CARGO_PKG_VERSION"), took_ms = started.elapsed().as_millis() as u64,
@@ -323,8 +328,38 @@ impl Server {
         Ok(server)
     }
 
-    fn serve(&mut self, listener: TcpListener, stopping: watch::Receiver<bool>, handler: impl server::Handler) {
-        self.ports.spawn(server::serve(listener, Bounds::default(), stopping, handler));
+    fn listen(&mut self, ports: Ports, answering: Answering, stopping: &watch::Receiver<bool>) {
+        let Answering { intake, receivers, interface, operations } = answering;
+        self.serve(ports.events, Bounds::default(), stopping, move |request| {
+            let intake = intake.clone();
+            async move { intake.handle(request).await }
+        });
+        let bounds = Bounds { connections: limits::HOOK_CONNECTIONS, bodies: limits::HOOK_BODIES, ..Bounds::default() };
+        self.serve(ports.receivers, bounds, stopping, receivers::Port(receivers));
+        let bounds = Bounds { bodies: limits::API_BODIES, ..Bounds::default() };
+        self.serve(ports.api, bounds, stopping, move |request| {
+            let interface = interface.clone();
+            async move { interface.handle(request).await }
+        });
+        let metrics = operations.clone();
+        self.serve(ports.metrics, Bounds::default(), stopping, move |request| {
+            let operations = metrics.clone();
+            async move { operations.metrics(request).await }
+        });
+        self.serve(ports.health, Bounds::default(), stopping, move |request| {
+            let operations = operations.clone();
+            async move { operations.health(request).await }
+        });
+    }
+
+    fn serve(
+        &mut self,
+        port: TcpListener,
+        bounds: Bounds,
+        stopping: &watch::Receiver<bool>,
+        handler: impl server::Handler,
+    ) {
+        self.ports.spawn(server::serve(port, bounds, stopping.clone(), handler));
     }
 
     /// The store that it writes to.

@@ -64,6 +64,8 @@ pub(crate) struct Begun {
     pub delivery: i64,
     /// Events that other writers appended after the tail that was given.
     pub others: Vec<Remembered>,
+    /// The objects that these are about; `None` when some of them can't be told any more.
+    pub touched: Option<Vec<i64>>,
 }
 
 /// An object as the database has it.
@@ -215,6 +217,8 @@ pub(crate) trait Writer: Send {
     }
     /// The objects, which are made known if they weren't.
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>>;
+    /// The states of known objects, in this order.
+    fn states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>>;
     /// The numbers of configuration objects, which are made known if they weren't.
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>>;
     /// Which of these lanes have a delivery that waits and isn't in flight.
@@ -258,14 +262,25 @@ pub(crate) trait Writer: Send {
     fn prune_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64>;
     /// Removes webhooks that are this old, with their triggers, unless one waits.
     fn prune_hooks(&mut self, before: Seq) -> Result<u64>;
+    /// Durable when this returns, unless there is a flusher.
     fn commit(&mut self) -> Result<()>;
     fn rollback(&mut self);
     /// Gives free space back, outside of a transaction, a little at a time.
     fn vacuum(&mut self) -> Result<()>;
-    /// Finds out by a write whether the database takes writes.
+    /// What makes commits durable, where they aren't by themselves. To be asked for once.
+    fn flusher(&mut self) -> Result<Option<Box<dyn Flusher>>> {
+        Ok(None)
+    }
+    /// Finds out by a write whether the database takes writes; after a flush that failed, makes all that was committed durable.
     fn probe(&mut self) -> Result<()>;
     /// Leaves everything tidy.
     fn close(&mut self);
+}
+
+/// Makes durable what the writing half committed, while that goes on.
+pub(crate) trait Flusher: Send {
+    /// All that was committed before this is asked for is on disk when it returns.
+    fn flush(&mut self) -> Result<()>;
 }
 
 /// The reading half.

@@ -7,6 +7,7 @@ mod cache;
 mod clean;
 mod engine;
 mod error;
+mod flush;
 mod fold;
 mod hooks;
 mod postgres;

@@ -16,7 +16,7 @@ const LOCK: &str = "belfry.lock";
 /// Bytes of one value; well above the largest body.
 const VALUE: i32 = 16 << 20;
 /// Pages of the write-ahead log after which a commit checkpoints by itself.
-const BACKSTOP: u32 = 16384;
+pub(super) const BACKSTOP: u32 = 16384;
 
 /// One step each; `user_version` says how many were made. A step that was released is never changed.
 const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
@@ -147,7 +147,27 @@ impl Place {
             transaction.execute_batch(&format!("PRAGMA user_version = {}", step + 1))?;
             transaction.commit()?;
         }
+        // From here on the log is flushed by another thread.
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         Ok(())
+    }
+
+    /// The file of the database, to flush it.
+    pub fn database(&self) -> Result<File, OpenError> {
+        let io = |source| OpenError::Io { path: self.file.clone(), source };
+        OpenOptions::new().read(true).write(true).open(&self.file).map_err(io)
+    }
+
+    /// The folder of the database.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The write-ahead log.
+    pub fn log(&self) -> PathBuf {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        log.into()
     }
 
     /// A connection that only reads.

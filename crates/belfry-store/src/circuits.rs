@@ -3,10 +3,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use belfry_core::{Time, decide::Outage};
+use tokio::sync::broadcast;
 
 use crate::{
     Store, StoreError,
@@ -112,6 +113,20 @@ impl Store {
         let mut known = self.shared().circuits();
         let news = std::mem::take(&mut known.news);
         news.into_iter().map(|dest| (dest, known.circuits.get(&dest).and_then(|told| told.outage.clone()))).collect()
+    }
+
+    /// Says something to the other replicas: who listens just then hears it, and nobody keeps it. What is too long is not said.
+    pub async fn tell(&self, words: String) {
+        if self.replicas() > 1
+            && let Err(error) = self.read(move |reader| reader.tell(&words)).await
+        {
+            tracing::debug!(%error, "the other replicas couldn't be told");
+        }
+    }
+
+    /// What the other replicas say from now on.
+    pub fn told(&self) -> broadcast::Receiver<Arc<str>> {
+        self.shared().words.subscribe()
     }
 
     /// How many replicas use the database, this one among them.

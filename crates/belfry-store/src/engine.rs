@@ -336,6 +336,10 @@ pub(crate) trait Reader: Send + Sync {
     fn take_probe(&self, _dest: DestId) -> Result<Probe> {
         Ok(Probe::Ours)
     }
+    /// Says something to who follows.
+    fn tell(&self, _words: &str) -> Result<()> {
+        Ok(())
+    }
     /// Whether what is to be done once, by whomever, is for this one.
     fn leads(&self) -> Result<bool> {
         Ok(true)

@@ -10,12 +10,15 @@ use std::{
 };
 
 use belfry_core::{ConfigKey, Seq, Time};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{backlog::Backlog, circuits::Known, types::DestId};
 
 /// Upper ends of the buckets of [`CommitTimes`], in seconds; one more bucket has no end.
 pub const COMMIT_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+
+/// Words of other replicas that wait for a listener who is busy.
+const WORDS: usize = 1024;
 
 /// Figures since the store was opened, and how it is now.
 #[derive(Clone, Debug)]
@@ -92,6 +95,8 @@ pub(crate) struct Shared {
     wakes: Notify,
     /// What was told of circuits.
     circuits: Mutex<Known>,
+    /// What the other replicas say.
+    pub words: broadcast::Sender<Arc<str>>,
     /// How many replicas there are, as far as is known.
     pub replicas: AtomicU32,
 }
@@ -121,6 +126,7 @@ impl Shared {
             woken: Mutex::default(),
             wakes: Notify::new(),
             circuits: Mutex::default(),
+            words: broadcast::Sender::new(WORDS),
             replicas: AtomicU32::new(1),
         }
     }

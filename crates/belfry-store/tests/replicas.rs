@@ -131,6 +131,24 @@ async fn what_one_takes_in_all_know() {
     };
     let hooked = stores[0].hook(hook.clone()).await.unwrap();
     assert_eq!(stores[1].hook(hook).await.unwrap().repeat_of, Some(hooked.seq));
+    // What one says the others hear, and itself not.
+    until("the replicas to know each other", PATIENCE, async || {
+        anyhow::ensure!(stores.iter().all(|store| store.replicas() == 3));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut listeners: Vec<_> = stores.iter().map(Store::told).collect();
+    stores[0].tell("x".repeat(8000)).await;
+    stores[0].tell("a: b, c".into()).await;
+    stores[1].tell("d".into()).await;
+    for (n, expected) in [(0, vec!["d"]), (1, vec!["a: b, c"]), (2, vec!["a: b, c", "d"])] {
+        for words in expected {
+            let heard = tokio::time::timeout(PATIENCE, listeners[n].recv()).await.unwrap().unwrap();
+            assert_eq!(&*heard, words);
+        }
+        assert!(listeners[n].try_recv().is_err());
+    }
     // And everyone hears of what is new, and of the work.
     let mut head = stores[2].head();
     let last = stored(&stores[0], event(5, "other")).await;

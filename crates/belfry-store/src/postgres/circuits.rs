@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     circuits::{Probe, Told},
-    engine::Result,
+    engine::{EngineError, Result},
     types::DestId,
 };
 
@@ -36,6 +36,8 @@ const WAIT: &str = "SELECT extract(epoch FROM greatest(until, taken) - clock_tim
     WHERE dest = $1 AND until IS NOT NULL";
 const COLUMNS: &str = "dest, turn, extract(epoch FROM until - clock_timestamp())::FLOAT8,
     extract(epoch FROM clock_timestamp() - since)::FLOAT8, failures, asked, error";
+/// Bytes that a notice may have.
+const NOTICE: usize = 7999;
 /// The least that is waited before a probe is asked for again: clocks are read at different times.
 const AGAIN: Duration = Duration::from_millis(5);
 
@@ -63,6 +65,15 @@ pub(super) fn share(
         }
     };
     Ok(rows.first().map(|row| told(row, now).1))
+}
+
+/// Says something that nobody keeps.
+pub(super) fn tell(link: &mut Link, voice: &str, words: &str) -> Result<()> {
+    let notice = format!("{voice}::::{words}");
+    if notice.len() > NOTICE || notice.contains('\0') {
+        return Err(EngineError::Data("that is nothing to say to other replicas".into()));
+    }
+    link.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &notice]).map(drop)
 }
 
 /// Takes the probe that is due, if no other has.

@@ -142,7 +142,7 @@ impl Follower {
     fn hear(&self, link: &mut Link, heard: &[String], shared: &Shared) -> Result<()> {
         let (mut head, mut dests, mut circuits) = (0, HashSet::new(), Vec::new());
         for notice in heard {
-            let mut words = notice.split(':');
+            let mut words = notice.splitn(5, ':');
             if words.next() == Some(&self.voice) {
                 continue;
             }
@@ -152,6 +152,10 @@ impl Follower {
                 named => dests.extend(numbers(named).map(DestId)),
             }
             circuits.extend(numbers(words.next()));
+            if let Some(words) = words.next() {
+                // Who listens, if anybody does, is nobody's business here.
+                let _ = shared.words.send(words.into());
+            }
         }
         if !circuits.is_empty() {
             self.look_at_circuits(link, circuits, false, shared)?;

@@ -317,6 +317,10 @@ impl Reader for PgReader {
         self.read(|link| circuits::take_probe(link, dest, (self.clock)()))
     }
 
+    fn tell(&self, words: &str) -> Result<()> {
+        self.read(|link| circuits::tell(link, self.follower.voice(), words))
+    }
+
     /// The one that has lived longest.
     fn leads(&self) -> Result<bool> {
         let Some(owner) = self.flight.leased() else { return Ok(false) };

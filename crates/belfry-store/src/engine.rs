@@ -324,8 +324,8 @@ pub(crate) trait Reader: Send + Sync {
     fn follows(&self) -> bool {
         false
     }
-    /// Follows what others do, until `stop`.
-    fn follow(&self, _shared: &Shared) {}
+    /// Follows what others do, until `stop`; says `doubted` when the database seems to be away.
+    fn follow(&self, _shared: &Shared, _doubted: &dyn Fn()) {}
     /// Ends `follow`.
     fn stop(&self) {}
     /// Tells who follows that a destination is down, or takes messages again. What all know now; `None` where nobody follows.

@@ -385,17 +385,21 @@ async fn order_and_everything_hold_while_the_server_crashes() {
     let senders: Vec<_> = (0..12)
         .map(|n| tokio::spawn(send(stores[n % 3].clone(), n as u64, Arc::clone(&next), Arc::clone(&sending))))
         .collect();
+    // One that nobody sends anything to, nor does it deliver.
+    let idle = open(&server, &name, 1).remove(0);
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(800)).await;
         server.stop(Stop::Immediate).unwrap();
-        until("a store to notice", PATIENCE, async || {
-            anyhow::ensure!(stores[0].health().is_err(), "it takes writes");
-            Ok(())
-        })
-        .await
-        .unwrap();
+        for store in stores.iter().chain([&idle]) {
+            until("a store to notice", PATIENCE, async || {
+                anyhow::ensure!(store.health().is_err(), "it takes writes");
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
         server.resume().unwrap();
-        for store in &stores {
+        for store in stores.iter().chain([&idle]) {
             until("the store to come back", PATIENCE, async || store.health().map_err(anyhow::Error::msg))
                 .await
                 .unwrap();
@@ -413,7 +417,7 @@ async fn order_and_everything_hold_while_the_server_crashes() {
     }
     assert!(sent.len() > 100, "only {} were sent: that proves little", sent.len());
     in_order(&sent, &log.lock().unwrap());
-    for store in stores {
+    for store in stores.into_iter().chain([idle]) {
         store.close().await;
     }
 }

@@ -79,9 +79,16 @@ pub(super) fn tell(link: &mut Link, voice: &str, words: &str) -> Result<()> {
 /// Takes the probe that is due, if no other has.
 pub(super) fn take_probe(link: &mut Link, dest: DestId, now: Time) -> Result<Probe> {
     let alone = PROBE_ALONE.as_secs_f64();
-    let rows = link.pipeline(&[step(TAKE, [&dest.0, &alone]), step(WAIT, [&dest.0])])?;
-    Ok(match rows[1].first() {
-        Some(row) if rows[0].is_empty() => Probe::NotBefore(now.after(seconds(row.get(0)).max(AGAIN))),
+    let rows = link.pipeline(&[
+        step("BEGIN", []),
+        // What a crash of the server forgets is no more than that one was taken.
+        step("SET LOCAL synchronous_commit = off", []),
+        step(TAKE, [&dest.0, &alone]),
+        step(WAIT, [&dest.0]),
+        step("COMMIT", []),
+    ])?;
+    Ok(match rows[3].first() {
+        Some(row) if rows[2].is_empty() => Probe::NotBefore(now.after(seconds(row.get(0)).max(AGAIN))),
         // Also where nobody knows that it is down: telling that had failed.
         _ => Probe::Ours,
     })

@@ -95,7 +95,7 @@ impl Follower {
     }
 
     /// Works until it is stopped.
-    pub fn run(&self, shared: &Shared) {
+    pub fn run(&self, shared: &Shared, doubted: &dyn Fn()) {
         let mut link = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         while !self.stopped.load(Relaxed) {
             let followed = link.take().map_or_else(|| self.connect(), Ok).and_then(|mut link| {
@@ -105,6 +105,7 @@ impl Follower {
             });
             if let Err(error) = followed {
                 tracing::debug!(%error, "not connected to the other replicas");
+                doubted();
                 self.pause();
             }
         }

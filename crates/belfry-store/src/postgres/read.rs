@@ -297,8 +297,8 @@ impl Reader for PgReader {
         true
     }
 
-    fn follow(&self, shared: &Shared) {
-        self.follower.run(shared);
+    fn follow(&self, shared: &Shared, doubted: &dyn Fn()) {
+        self.follower.run(shared, doubted);
     }
 
     fn stop(&self) {

@@ -16,6 +16,7 @@ use std::{
 
 use belfry_core::{ConfigKey, Seq, Time, announcement::Announcement, decide::Turn, limits, notification::Outcome};
 use belfry_store::{Claim, DestId, LaneId, Probe, Room, Row, Store};
+use futures::future::join_all;
 use tokio::{
     sync::watch,
     task::{self, JoinError, JoinSet},
@@ -352,13 +353,15 @@ impl Dispatcher {
 
     /// Leaves out the probes that are for other replicas to make; says which are for this one.
     async fn take_probes(&mut self, rooms: &mut Vec<(DestId, Room)>) -> Vec<DestId> {
+        let due = rooms.iter().filter(|(_, room)| room.probe);
+        let due = due.filter_map(|(id, _)| Some((*id, self.queues.get(id)?.destination.clone()?)));
+        let shared = &self.shared;
+        let asked = due.map(|(id, destination)| async move { (id, shared.begin_probe(&destination).await) });
         let mut ours = Vec::new();
-        for (id, _) in rooms.iter().filter(|(_, room)| room.probe) {
-            let Some(queue) = self.queues.get_mut(id) else { continue };
-            let Some(destination) = &queue.destination else { continue };
-            match self.shared.begin_probe(destination).await {
-                Probe::Ours => ours.push(*id),
-                Probe::NotBefore(at) => queue.probe_at = Some(at),
+        for (id, probe) in join_all(asked).await {
+            match probe {
+                Probe::Ours => ours.push(id),
+                Probe::NotBefore(at) => self.queues.entry(id).or_default().probe_at = Some(at),
             }
         }
         rooms.retain(|(id, room)| !room.probe || ours.contains(id));
@@ -414,10 +417,12 @@ impl Dispatcher {
         }
         for destination in self.shared.destinations() {
             let failing = destination.circuit().down_since().is_some();
-            let look = destination.misconfigured.load(Ordering::Relaxed) || (all && failing);
-            let changed = failing
-                && look
-                && self.shared.notifiers.changed(&destination.key, snapshot.provider(&destination.key)).await;
+            let misconfigured = destination.misconfigured.load(Ordering::Relaxed);
+            let rule = snapshot.provider(&destination.key);
+            // What another replica found to be down is compared with what it is now.
+            let met = failing && !misconfigured && self.shared.notifiers.meet(rule).await;
+            let look = misconfigured || (all && failing && !met);
+            let changed = failing && look && self.shared.notifiers.changed(&destination.key, rule).await;
             let held = all && destination.holds.swap(false, Ordering::Relaxed);
             if changed {
                 tracing::info!(provider = %destination.key, "the Provider or a Secret of it changed: trying again");

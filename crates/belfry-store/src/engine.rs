@@ -10,12 +10,14 @@ use std::{
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
+    decide::Outage,
     plan::{Change, ObjectState, Origin},
     rollout::{Hints, Rollout},
 };
 
 use crate::{
     RedeliverError, StoreError,
+    circuits::{Probe, Told},
     hooks::{Hook, HookRow, HookVerdict},
     queries::{
         self, AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, Page,
@@ -337,10 +339,22 @@ pub(crate) trait Reader: Send + Sync {
     fn follows(&self) -> bool {
         false
     }
-    /// Follows what others do, until `stop`.
-    fn follow(&self, _shared: &Shared) {}
+    /// Follows what others do, until `stop`; says `doubted` when the database seems to be away.
+    fn follow(&self, _shared: &Shared, _doubted: &dyn Fn()) {}
     /// Ends `follow`.
     fn stop(&self) {}
+    /// Tells who follows that a destination is down, or takes messages again. What all know now; `None` where nobody follows.
+    fn share_circuit(&self, _dest: DestId, _outage: Option<&Outage>, _probed: bool) -> Result<Option<Told>> {
+        Ok(None)
+    }
+    /// Whether the probe that is due at a destination is for this one.
+    fn take_probe(&self, _dest: DestId) -> Result<Probe> {
+        Ok(Probe::Ours)
+    }
+    /// Says something to who follows.
+    fn tell(&self, _words: &str) -> Result<()> {
+        Ok(())
+    }
     /// Whether what is to be done once, by whomever, is for this one.
     fn leads(&self) -> Result<bool> {
         Ok(true)

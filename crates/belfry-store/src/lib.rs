@@ -4,6 +4,7 @@
 
 mod backlog;
 mod cache;
+mod circuits;
 mod clean;
 mod engine;
 mod error;
@@ -22,6 +23,7 @@ mod types;
 mod windows;
 mod writer;
 
+pub use circuits::Probe;
 pub use error::{OpenError, RedeliverError, Refused, StoreError};
 pub use hooks::{Hook, HookRow, HookVerdict, Hooked, TriggerRef};
 pub use postgres::Database;

@@ -145,8 +145,15 @@ impl Store {
             }
         }
         if reader.follows() {
-            let (follower, told) = (Arc::clone(&reader), Arc::clone(&shared));
-            match named("store-follower").spawn(move || follower.follow(&told)) {
+            let (follower, told, asked) = (Arc::clone(&reader), Arc::clone(&shared), Arc::clone(&queue));
+            // One that has nothing to write would learn late that it can't.
+            let doubted = move || {
+                if told.health().is_ok() {
+                    asked.push(Job::Flush(oneshot::channel().0));
+                }
+            };
+            let told = Arc::clone(&shared);
+            match named("store-follower").spawn(move || follower.follow(&told, &doubted)) {
                 Ok(thread) => threads.push(thread),
                 Err(source) => {
                     queue.end(Mode::Stopped);

@@ -12,6 +12,7 @@ mod rollouts;
 mod schema;
 mod settle;
 mod state;
+mod transfer;
 
 use std::{
     path::Path,
@@ -21,6 +22,7 @@ use std::{
 use belfry_core::Seq;
 use rusqlite::{Connection, ErrorCode};
 
+pub(crate) use self::transfer::{dump, load, survey};
 use self::{flight::Flight, read::SqliteReader, schema::Place};
 use crate::{
     OpenError,

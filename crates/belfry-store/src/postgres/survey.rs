@@ -6,7 +6,6 @@ use tokio_postgres::Row;
 use super::{
     link::{Link, step},
     place::Database,
-    schema::KNOWN,
     transfer::{connect, failed},
 };
 use crate::{
@@ -44,7 +43,6 @@ fn look(link: &mut Link) -> Result<Survey> {
     Ok(Survey {
         engine: "postgres",
         schema: counts.get(0),
-        known_schema: KNOWN,
         used: number(1),
         free: None,
         events: number(2),

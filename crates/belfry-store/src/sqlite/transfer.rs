@@ -123,9 +123,9 @@ impl Source {
         let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
         while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
             let cells = cells(table, row).map_err(|error| self.failed(error))?;
-            let key = cells.first().cloned();
             let record = Record::from_cells(table, cells).map_err(|column| {
-                TransferError::Invalid(format!("{} {key:?} of {}: {column} makes no sense", table.name(), self.site))
+                let key: i64 = row.get(0).unwrap_or_default();
+                TransferError::Invalid(format!("{} {key} of {}: {column} makes no sense", table.name(), self.site))
             })?;
             each(record)?;
         }
@@ -364,7 +364,6 @@ fn look(source: &Source) -> rusqlite::Result<Survey> {
     Ok(Survey {
         engine: "sqlite",
         schema: source.number("PRAGMA user_version")?,
-        known_schema: KNOWN,
         used: count("PRAGMA page_count")?.saturating_sub(free) * page,
         free: Some(free * page),
         events,

@@ -71,7 +71,7 @@ pub enum TransferError {
     #[error("{0}")]
     Invalid(String),
     /// What was written isn't what was read.
-    #[error("{table}: {wrote} were to be written, and {found} are there")]
+    #[error("{table}: expected {wrote}, found {found}")]
     Different {
         /// The table.
         table: &'static str,

@@ -109,6 +109,11 @@ fn unwritten() -> impl FnOnce(std::io::Error) -> TransferError {
     TransferError::io("the export can't be written")
 }
 
+/// What is wrong with a line. Where it is in the file is known otherwise.
+fn said(error: &serde_json::Error) -> String {
+    error.to_string().replace("at line 1 column", "at column")
+}
+
 /// Reads an export.
 pub(super) struct Reader<'a> {
     input: &'a mut dyn BufRead,
@@ -124,12 +129,12 @@ impl<'a> Reader<'a> {
             return Err(TransferError::Truncated { line: 0 });
         }
         let any: AnyFirst = serde_json::from_slice(&reader.line)
-            .map_err(|error| reader.wrong(format!("this is no export of a store: {error}")))?;
+            .map_err(|error| reader.wrong(format!("this is no export of a store: {}", said(&error))))?;
         if any.belfry.format != FORMAT {
             let found = any.belfry.format;
             return Err(reader.wrong(format!("its format is {found}, and this version of Belfry reads {FORMAT}")));
         }
-        let first: First = serde_json::from_slice(&reader.line).map_err(|error| reader.wrong(error.to_string()))?;
+        let first: First = serde_json::from_slice(&reader.line).map_err(|error| reader.wrong(said(&error)))?;
         Ok((reader, first.belfry))
     }
 
@@ -138,14 +143,14 @@ impl<'a> Reader<'a> {
         let mut tally = Tally::default();
         while self.next()? {
             if self.line.starts_with(b"{\"end\"") {
-                let last: Last = serde_json::from_slice(&self.line).map_err(|error| self.wrong(error.to_string()))?;
+                let last: Last = serde_json::from_slice(&self.line).map_err(|error| self.wrong(said(&error)))?;
                 compare(&last.end, &tally.sums())
                     .map_err(|error| self.wrong(format!("not what was exported: {error}")))?;
                 return if self.next()? { Err(self.wrong("nothing may follow the end".into())) } else { Ok(()) };
             }
             let record: Record = serde_json::from_slice(&self.line).map_err(|error| {
                 let broken = if error.is_eof() && !self.line.ends_with(b"\n") { "it breaks off: " } else { "" };
-                self.wrong(format!("{broken}{error}"))
+                self.wrong(format!("{broken}{}", said(&error)))
             })?;
             tally.add(&record)?;
             take(record).map_err(|error| match error {

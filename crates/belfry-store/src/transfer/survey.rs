@@ -11,8 +11,6 @@ pub struct Survey {
     pub engine: &'static str,
     /// The number of its schema.
     pub schema: i64,
-    /// The number of the schema that this version writes.
-    pub known_schema: i64,
     /// Bytes that hold data.
     pub used: u64,
     /// Bytes that are free for more without the database growing, as far as it tells.

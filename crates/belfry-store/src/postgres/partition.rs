@@ -62,8 +62,8 @@ pub(super) fn prepare(link: &mut Link, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Most days that loading makes partitions for; far more than are ever kept.
-const DAYS: usize = 1000;
+/// Days that loading makes partitions for at most: more than a year, and not more than one transaction can lock.
+const DAYS: usize = 400;
 
 /// The days that have a partition, while a database is filled.
 #[derive(Debug)]

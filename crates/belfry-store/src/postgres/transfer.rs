@@ -23,7 +23,7 @@ const PAGE: i64 = 1000;
 /// Bytes of events after which a page ends, and of anything after which it is written.
 const BYTES: i64 = 4 << 20;
 /// Only those who hold it may bring a database to its schema: a server that starts waits.
-const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('belfry'), hashtext(current_schema()))";
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('belfry'), hashtext(current_schema()))";
 const LIVE: &str = "SELECT name FROM replica WHERE until > clock_timestamp() ORDER BY id";
 
 pub(super) fn failed(error: EngineError) -> TransferError {
@@ -54,23 +54,31 @@ fn patient(database: &Database) -> Result<Link, TransferError> {
     Ok(link)
 }
 
-/// Makes sure that no server has it, nor gets it before the transaction ends.
-fn take_alone(link: &mut Link) -> Result<(), TransferError> {
-    let in_use = |by: String| TransferError::InUse { site: SITE.into(), by };
+fn in_use(by: String) -> TransferError {
+    TransferError::InUse { site: SITE.into(), by }
+}
+
+/// Keeps servers from starting on it, until the connection is closed.
+fn lock(link: &mut Link) -> Result<(), TransferError> {
     let locked = link.query_once(TRY_LOCK, &[]).map_err(failed)?;
-    if !locked.first().is_some_and(|row| row.get(0)) {
-        return Err(in_use("another command of this kind, or a server that is starting".into()));
+    match locked.first().is_some_and(|row| row.get(0)) {
+        true => Ok(()),
+        false => Err(in_use("another command of this kind, or a server that is starting".into())),
     }
+}
+
+fn no_replicas(link: &mut Link) -> Result<(), TransferError> {
     let live = link.query_once(LIVE, &[]).map_err(failed)?;
     let names: Vec<&str> = live.iter().map(|row| row.get(0)).collect();
-    match names.len() {
-        0 => Ok(()),
-        count => Err(in_use(format!(
-            "{count} running replicas ({}); one that has crashed counts until its lease is over, a minute at most unless \
-             --database-lease says more",
-            names.join(", ")
-        ))),
+    if names.is_empty() {
+        return Ok(());
     }
+    Err(in_use(format!(
+        "{} running replicas ({}); one that has crashed counts until its lease is over, within a minute unless --database-lease \
+         says more",
+        names.len(),
+        names.join(", ")
+    )))
 }
 
 /// A database that is there, as it is in one snapshot.
@@ -79,10 +87,11 @@ pub(crate) struct PgDump(Link);
 /// Opens a database for reading; `alone`: no server may have it meanwhile.
 pub(crate) fn dump(database: &Database, alone: bool) -> Result<PgDump, TransferError> {
     let mut link = connect(database)?;
-    link.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed)?;
     if alone {
-        take_alone(&mut link)?;
+        lock(&mut link)?;
+        no_replicas(&mut link)?;
     }
+    link.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed)?;
     Ok(PgDump(link))
 }
 
@@ -101,6 +110,12 @@ impl Dump for PgDump {
 
     fn read(&mut self, table: Table, window: &Window, each: &mut Each<'_>) -> Result<(), TransferError> {
         read(&mut self.0, table, window, each)
+    }
+
+    /// One that was about to enter when the lock was taken.
+    fn still_alone(&mut self) -> Result<(), TransferError> {
+        self.0.batch("COMMIT").map_err(failed)?;
+        no_replicas(&mut self.0)
     }
 }
 
@@ -199,17 +214,13 @@ pub(crate) struct PgLoad {
 pub(crate) fn load(database: &Database) -> Result<PgLoad, TransferError> {
     let mut link = patient(database)?;
     // Else bringing it to the schema would wait for whoever has it.
-    link.batch("BEGIN").map_err(failed)?;
-    let locked = link.query_once(TRY_LOCK, &[]).map_err(failed)?;
-    if !locked.first().is_some_and(|row| row.get(0)) {
-        let by = "another command of this kind, or a server that is starting".into();
-        return Err(TransferError::InUse { site: SITE.into(), by });
-    }
-    link.batch("COMMIT").map_err(failed)?;
+    lock(&mut link)?;
+    link.batch("SELECT pg_advisory_unlock_all()").map_err(failed)?;
     schema::migrate(database)?;
     let mut link = connect(database)?;
+    lock(&mut link)?;
+    no_replicas(&mut link)?;
     link.batch("BEGIN").map_err(failed)?;
-    take_alone(&mut link)?;
     // Whoever appends in spite of all that has to wait, and then sees what there is.
     link.query_once("SELECT seq FROM head FOR UPDATE", &[]).map_err(failed)?;
     must_be_empty(&mut link)?;

@@ -94,6 +94,10 @@ pub(crate) trait Dump {
     fn head(&mut self) -> Result<Head, TransferError>;
     fn count(&mut self, table: Table, window: &Window) -> Result<u64, TransferError>;
     fn read(&mut self, table: Table, window: &Window, each: &mut Each<'_>) -> Result<(), TransferError>;
+    /// Fails if a server got hold of it after all.
+    fn still_alone(&mut self) -> Result<(), TransferError> {
+        Ok(())
+    }
 }
 
 /// Fills a store that is empty. What is dropped rather than committed leaves it so.
@@ -117,6 +121,7 @@ pub fn migrate(from: &Site, to: &Site, watch: &mut Watch<'_>) -> Result<Vec<Move
         let written = fill(&mut *target, &header, watch, &mut |take| {
             Table::ALL.into_iter().try_for_each(|table| source.read(table, &Window::default(), take))
         })?;
+        source.still_alone()?;
         target.commit()?;
         Ok(moved(&written))
     })

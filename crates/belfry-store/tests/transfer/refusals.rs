@@ -7,6 +7,11 @@ use belfry_store::{
     transfer::{self, TransferError, Window},
 };
 
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+
 use crate::{
     conformance::{Fixture, World},
     fixtures::{Placed, Shared, Sqlite, end, exercise, export, import, is_empty, records, silent},
@@ -227,4 +232,33 @@ async fn bad_files_leave_a_database_empty() {
         "0|0|0"
     );
     import(&to.site(), good.as_bytes()).unwrap();
+}
+
+/// Whatever befalls a file: it is refused, or what it brings is what was exported.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_never_gets_in() {
+    let world = World::<Sqlite>::new();
+    exercise(&world).await;
+    let (fixture, _) = end(world);
+    let good = export(&fixture.site(), Window::default());
+    let config = Config { cases: 32, ..Config::default() };
+    let changes = (0..good.len(), any::<u8>(), 0..3u8);
+    let run = TestRunner::new(config).run(&changes, |(at, byte, how)| {
+        let mut bad = good.clone();
+        match how {
+            0 => bad[at] = byte,
+            1 => drop(bad.remove(at)),
+            _ => bad.truncate(at),
+        }
+        let to = Sqlite::create();
+        match import(&to.site(), &bad) {
+            Ok(_) => {
+                let brought = export(&to.site(), Window::default());
+                prop_assert_eq!(records(&brought), records(&good));
+            }
+            Err(_) => prop_assert!(is_empty(to.0.path())),
+        }
+        Ok(())
+    });
+    run.unwrap();
 }

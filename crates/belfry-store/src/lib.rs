@@ -19,6 +19,7 @@ mod rev;
 mod sqlite;
 mod stats;
 mod store;
+pub mod transfer;
 mod types;
 mod windows;
 mod writer;

@@ -21,13 +21,19 @@ mod read;
 mod rollouts;
 mod schema;
 mod settle;
+mod survey;
 mod tls;
 mod transaction;
+mod transfer;
 
 use std::sync::Arc;
 
 pub use self::place::Database;
 use self::{flight::Flight, follow::Follower, link::Link, read::PgReader, transaction::PgWriter};
+pub(crate) use self::{
+    survey::survey,
+    transfer::{dump, load},
+};
 use crate::{OpenError, engine::EngineError, types::Options};
 
 /// The channel of notifications.

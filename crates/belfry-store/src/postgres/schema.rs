@@ -9,6 +9,8 @@ use crate::{
 /// One step each. A step that was released is never changed, and adds only what the versions before it can live with: their
 /// replicas go on while the new ones start.
 const MIGRATIONS: [&str; 1] = [FIRST];
+/// The number of the schema that has all of them.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 /// The number of steps that a replica must know to use a database with all of these.
 const NEEDED: i64 = 1;
 /// Keeps replicas that start together from making the same step twice.

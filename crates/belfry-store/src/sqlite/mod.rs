@@ -14,6 +14,7 @@ mod rollouts;
 mod schema;
 mod settle;
 mod state;
+mod transfer;
 
 use std::{
     path::Path,
@@ -23,6 +24,7 @@ use std::{
 use belfry_core::Seq;
 use rusqlite::{Connection, ErrorCode};
 
+pub(crate) use self::transfer::{dump, load, survey};
 use self::{checkpoint::Checkpoints, flight::Flight, read::SqliteReader, schema::Place};
 use crate::{
     OpenError,

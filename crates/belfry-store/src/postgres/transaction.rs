@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits};
+use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits, plan::ObjectState};
 
 use super::{
     CHANNEL,

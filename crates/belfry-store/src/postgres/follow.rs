@@ -98,11 +98,15 @@ impl Follower {
     pub fn run(&self, shared: &Shared, doubted: &dyn Fn()) {
         let mut link = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         while !self.stopped.load(Relaxed) {
-            let followed = link.take().map_or_else(|| self.connect(), Ok).and_then(|mut link| {
-                // Whatever was said meanwhile was not heard.
-                self.look(&mut link, shared)?;
-                self.follow(link, shared)
-            });
+            let followed = match link.take() {
+                // Who begins looks for work by itself.
+                Some(mut link) => self.look_around(&mut link, shared).and_then(|()| self.follow(link, shared)),
+                None => self.connect().and_then(|mut link| {
+                    // Whatever was said meanwhile was not heard.
+                    self.look(&mut link, shared)?;
+                    self.follow(link, shared)
+                }),
+            };
             if let Err(error) = followed {
                 tracing::debug!(%error, "not connected to the other replicas");
                 doubted();
@@ -174,6 +178,11 @@ impl Follower {
             shared.moved(Seq(row.get(0)));
         }
         shared.wake(rows[1].iter().map(|row| DestId(row.get(0))));
+        self.look_around(link, shared)
+    }
+
+    /// Looks who else is there, and what they know of circuits.
+    fn look_around(&self, link: &mut Link, shared: &Shared) -> Result<()> {
         self.count(link, shared)?;
         let known = shared.circuits().open();
         self.look_at_circuits(link, known, true, shared)

@@ -1,8 +1,8 @@
 //! Checkpoints: copying the write-ahead log into the database, off the writer's path.
 //!
 //! While the writer goes on, the log is never copied to its end, so it can't be begun anew and grows, until SQLite's own
-//! backstop has the writer copy and flush all that is left. So when the log is long, and nearly all of it is copied and
-//! flushed, the writer is asked to copy the little that came meanwhile: that costs it some milliseconds.
+//! backstop has the writer copy and flush all that is left. So when the log is long, and what was copied of it is flushed, the
+//! writer is asked to copy the little that came meanwhile.
 
 use std::{
     fs::File,
@@ -19,10 +19,6 @@ use crate::engine::{EngineError, Result};
 
 /// Pages of a log that is worth to be begun anew.
 const LONG: i64 = BACKSTOP as i64 / 2;
-/// Pages that the writer may be asked to copy.
-const LITTLE: i64 = 512;
-/// How often copying begins again for what came meanwhile.
-const ROUNDS: usize = 4;
 
 pub(super) struct Checkpoints {
     /// The file of the database. Stays open as long as there are connections: closing it would release their locks.
@@ -54,20 +50,14 @@ impl Checkpoints {
         if self.copied.load(Relaxed) == commits {
             return Ok(());
         }
-        let mut log = checkpoint(connection)?;
-        for _ in 0..ROUNDS {
-            if log.pages < LONG || log.pages == log.copied {
-                break;
-            }
+        let log = checkpoint(connection)?;
+        if log.pages >= LONG && log.copied < log.pages {
             // SQLite flushes only what it copied to the end.
             let flushed = self.database.sync_data();
             flushed.map_err(|error| EngineError::Down(format!("the database can't be flushed: {error}")))?;
-            let before = log.copied;
-            log = checkpoint(connection)?;
-            if log.copied - before < LITTLE {
-                self.nearly.store(true, SeqCst);
-                break;
-            }
+            // What came meanwhile; what comes from now on is for the writer.
+            checkpoint(connection)?;
+            self.nearly.store(true, SeqCst);
         }
         self.copied.store(commits, Relaxed);
         Ok(())

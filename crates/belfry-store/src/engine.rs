@@ -10,6 +10,7 @@ use std::{
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
+    passed::Sent,
     plan::{Change, ObjectState, Origin},
     rollout::{Hints, Rollout},
 };
@@ -73,6 +74,11 @@ pub(crate) struct ObjectRow {
     pub state: Arc<ObjectState>,
 }
 
+/// The stores that an event was in, as they are written beside it.
+pub(crate) fn via(written: Option<String>) -> Vec<String> {
+    written.map(|names| names.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+}
+
 /// A new row of the log: an event, or an observation.
 #[derive(Debug)]
 pub(crate) struct NewEvent<'a> {
@@ -88,6 +94,7 @@ pub(crate) struct NewEvent<'a> {
     pub rev: Option<i64>,
     pub change: Option<Change>,
     pub hints: Hints,
+    pub sent: Option<&'a Sent>,
     pub body: &'a [u8],
 }
 
@@ -217,6 +224,8 @@ pub(crate) trait Writer: Send {
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>>;
     /// The numbers of configuration objects, which are made known if they weren't.
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>>;
+    /// The event that has each of these ids in its cluster, if it is kept.
+    fn sent(&mut self, ids: &[(u64, &str)]) -> Result<Vec<Option<Seq>>>;
     /// Which of these lanes have a delivery that waits and isn't in flight.
     fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>>;
     /// Adds what a batch brings. A delivery that is put into a state lane supersedes those that wait in it and aren't in
@@ -272,6 +281,8 @@ pub(crate) trait Writer: Send {
 pub(crate) trait Reader: Send + Sync {
     /// Takes lanes that are due. One claim at a time.
     fn claim(&self, rooms: &[(DestId, Room)], now: Time) -> Result<Claims>;
+    /// The name that the database has had since it was made.
+    fn name(&self) -> Result<String>;
     /// Destinations with work, and when the earliest is due.
     fn dests(&self) -> Result<Vec<(DestId, ConfigKey, Option<Time>)>>;
     /// The latest events after this one, oldest first, at most so many.

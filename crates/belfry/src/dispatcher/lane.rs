@@ -108,7 +108,7 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
         return Step::Held { step_aside: false };
     }
     let told = match &row.what {
-        What::Event { origin, change, body } => Told { origin: *origin, change: *change, body },
+        What::Event { origin, change, body, .. } => Told { origin: *origin, change: *change, body },
         What::Trigger { asked } => return trigger::step(shared, dest, row, *asked).await,
         What::Rollout { rollout, origin, body } => {
             let told = status::Told { rollout, origin: *origin, body, memo, recovered };

@@ -33,17 +33,20 @@ pub enum AgeLimit {
     Incident,
     /// Git hosts, CDEvents, generic endpoints and queues: three days.
     Record,
+    /// Another Belfry, which is to know all: as long as events are kept.
+    Retention,
 }
 
 impl AgeLimit {
-    /// The limit.
+    /// The limit, if it is one of its own.
     pub fn duration(self) -> Duration {
-        Duration::from_secs(3600)
-            * match self {
-                Self::Chat => 1,
-                Self::Incident => 24,
-                Self::Record => 72,
-            }
+        let hours = match self {
+            Self::Chat => 1,
+            Self::Incident => 24,
+            Self::Record => 72,
+            Self::Retention => return Duration::MAX,
+        };
+        Duration::from_secs(hours * 3600)
     }
 }
 

@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused() {
-        let ring = vec!["a"; HOPS + 1].join(" ");
+        let ring = ["a"; HOPS + 1].join(" ");
         for bad in
             ["form=", "form=observed", "status=live", "tests", "deleting=no", "via=a b\"", "form=recorder;form=x"]
         {

@@ -1,6 +1,7 @@
 //! The dispatcher: claims lanes that are due, as many as their providers have room for, and drains them side by side.
 //! It decides nothing about retries (`belfry_core::decide` does) and renders nothing (`belfry-notify` does).
 
+mod confirm;
 mod lane;
 mod notifiers;
 mod pace;

@@ -37,17 +37,20 @@ pub enum AgeLimit {
     Incident,
     /// Git hosts, CDEvents, generic endpoints and queues: three days.
     Record,
+    /// Another Belfry, which is to know all: as long as events are kept.
+    Retention,
 }
 
 impl AgeLimit {
-    /// The limit.
+    /// The limit, if it is one of its own.
     pub fn duration(self) -> Duration {
-        Duration::from_secs(3600)
-            * match self {
-                Self::Chat => 1,
-                Self::Incident => 24,
-                Self::Record => 72,
-            }
+        let hours = match self {
+            Self::Chat => 1,
+            Self::Incident => 24,
+            Self::Record => 72,
+            Self::Retention => return Duration::MAX,
+        };
+        Duration::from_secs(hours * 3600)
     }
 }
 
@@ -176,6 +179,10 @@ impl Circuit {
             Outcome::Retry(failure) => (failure, PROBE),
             Outcome::Misconfigured(failure) => (failure, PROBE_MISCONFIGURED),
         };
+        if self.open_until.is_some_and(|until| now < until) && failure.retry_after.is_none() {
+            // It was under way with others when the circuit opened: not a failed probe, and no reason for a longer pause.
+            return Turn::None;
+        }
         self.failures = self.failures.saturating_add(1);
         self.error.clone_from(&failure.error);
         self.down_since.get_or_insert(now);
@@ -300,6 +307,16 @@ mod tests {
         assert_eq!(circuit.record(&Outcome::Delivered, now, 0.5), Turn::Closed);
         assert!(!circuit.is_open());
         assert_eq!(circuit.down_since(), None);
+    }
+
+    #[test]
+    fn attempts_that_fail_together_make_no_longer_pause_than_a_few() {
+        let mut circuit = Circuit::default();
+        let turns: Vec<Turn> = (0..40).map(|_| circuit.record(&down(), at(5), 0.5)).collect();
+        assert_eq!(turns.iter().filter(|turn| **turn == Turn::Opened).count(), 1);
+        assert_eq!(circuit.probe_at(), Some(at(6)));
+        circuit.record(&down(), at(6), 0.5);
+        assert_eq!(circuit.probe_at(), Some(at(8)));
     }
 
     #[test]

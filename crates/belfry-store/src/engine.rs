@@ -11,6 +11,7 @@ use std::{
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
     decide::Outage,
+    passed::Sent,
     plan::{Change, ObjectState, Origin},
     rollout::{Hints, Rollout},
 };
@@ -77,6 +78,11 @@ pub(crate) struct ObjectRow {
     pub state: Arc<ObjectState>,
 }
 
+/// The stores that an event was in, as they are written beside it.
+pub(crate) fn via(written: Option<String>) -> Vec<String> {
+    written.map(|names| names.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+}
+
 /// A new row of the log: an event, or an observation.
 #[derive(Debug)]
 pub(crate) struct NewEvent<'a> {
@@ -92,6 +98,7 @@ pub(crate) struct NewEvent<'a> {
     pub rev: Option<i64>,
     pub change: Option<Change>,
     pub hints: Hints,
+    pub sent: Option<&'a Sent>,
     pub body: &'a [u8],
 }
 
@@ -223,6 +230,8 @@ pub(crate) trait Writer: Send {
     fn states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>>;
     /// The numbers of configuration objects, which are made known if they weren't.
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>>;
+    /// The event that has each of these ids in its cluster, if it is kept.
+    fn sent(&mut self, ids: &[(u64, &str)]) -> Result<Vec<Option<Seq>>>;
     /// Which of these lanes have a delivery that waits and isn't in flight.
     fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>>;
     /// Adds what a batch brings. A delivery that is put into a state lane supersedes those that wait in it and aren't in
@@ -289,6 +298,8 @@ pub(crate) trait Flusher: Send {
 pub(crate) trait Reader: Send + Sync {
     /// Takes lanes that are due. One claim at a time.
     fn claim(&self, rooms: &[(DestId, Room)], now: Time) -> Result<Claims>;
+    /// The name that the database has had since it was made.
+    fn name(&self) -> Result<String>;
     /// Destinations with work, and when the earliest is due.
     fn dests(&self) -> Result<Vec<(DestId, ConfigKey, Option<Time>)>>;
     /// The latest events after this one, oldest first, at most so many.

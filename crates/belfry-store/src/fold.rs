@@ -132,6 +132,11 @@ impl<'a> Input<'a> {
     }
 }
 
+/// An event's id, in the cluster that it is of.
+fn id_of(candidate: &Candidate) -> Option<(u64, &str)> {
+    candidate.sent.as_ref().map(|sent| (sent.identity, candidate.object.cluster.as_str()))
+}
+
 /// What one input came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answered {
@@ -154,6 +159,8 @@ pub(crate) struct Folded<'a> {
     pub sent: Vec<(DestId, &'a Arc<ConfigKey>, i64)>,
     by_key: HashMap<u64, Seq>,
     by_body: HashMap<u64, Seq>,
+    /// By id and cluster.
+    by_id: HashMap<(u64, &'a str), Seq>,
     by_hook: HashMap<(i64, &'a str), Seq>,
     /// Lanes with a trigger that waits and isn't in flight.
     triggered: HashSet<LaneId>,
@@ -244,6 +251,12 @@ impl<'a> Folded<'a> {
             let ids = engine.configs(&configs)?;
             self.configs.extend(configs.into_iter().zip(ids));
         }
+        let events = inputs.iter().filter_map(|input| if let Input::Event(event) = input { Some(event) } else { None });
+        let ids: Vec<_> = events.filter_map(|event| id_of(event)).collect();
+        if !ids.is_empty() {
+            let known = ids.iter().copied().zip(engine.sent(&ids)?);
+            self.by_id.extend(known.filter_map(|(id, seq)| Some((id, seq?))));
+        }
         let triggers = inputs.iter().filter_map(|input| if let Input::Hook(hook) = input { Some(hook) } else { None });
         let lanes: Vec<LaneId> =
             triggers.flat_map(|hook| &hook.triggers).map(|trigger| self.trigger_lane(&trigger.object).0).collect();
@@ -278,6 +291,7 @@ impl<'a> Folded<'a> {
         let seen = Seen {
             same_key: self.by_key.get(&candidate.dedupe).copied().or(before.same_key),
             same_body: self.by_body.get(&candidate.body_hash).copied().or(before.same_body),
+            same_id: id_of(candidate).and_then(|id| self.by_id.get(&id).copied()),
         };
         let stored = match plan(&state, seen, candidate, options.repeat_interval, seq) {
             Plan::Repeat { of } => {
@@ -300,10 +314,12 @@ impl<'a> Folded<'a> {
             rev: named.map(rev::number),
             change,
             hints: candidate.rollout.as_ref().map(|details| details.hints).unwrap_or_default(),
+            sent: candidate.sent.as_deref(),
             body: &candidate.body,
         });
         self.by_key.insert(candidate.dedupe, seq);
         self.by_body.insert(candidate.body_hash, seq);
+        self.by_id.extend(id_of(candidate).map(|id| (id, seq)));
         self.new.push(Remembered { seq, dedupe: candidate.dedupe, body_hash: candidate.body_hash });
         let deliveries = self.store(seq, &candidate.object, stored, &candidate.routes, appends, numbers, now);
         Appended::Stored { seq, change, deliveries }
@@ -336,6 +352,7 @@ impl<'a> Folded<'a> {
             rev: named.map(rev::number),
             change: None,
             hints: Hints::default(),
+            sent: None,
             body: &watched.body,
         });
         self.new.push(Remembered { seq, dedupe: hash, body_hash: hash });

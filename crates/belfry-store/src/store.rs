@@ -48,6 +48,7 @@ struct Inner {
     shared: Arc<Shared>,
     pub(crate) reader: Arc<dyn Reader>,
     reads: Semaphore,
+    name: String,
     options: Options,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tending: Arc<Tending>,
@@ -111,6 +112,7 @@ impl Store {
         options: Options,
     ) -> Result<Self, OpenError> {
         let failed = |error: engine::EngineError| OpenError::Engine(error.to_string());
+        let name = reader.name().map_err(failed)?;
         let last = reader.last().map_err(failed)?;
         let now = (options.clock)().max(last.time());
         let mut memory = Memory::new(&options, last);
@@ -162,7 +164,18 @@ impl Store {
             }
         }
         let (threads, reads) = (Mutex::new(threads), Semaphore::new(reader.parallel()));
-        Ok(Self(Arc::new(Inner { queue, shared, reader, reads, options, threads, tending })))
+        Ok(Self(Arc::new(Inner { queue, shared, reader, reads, name, options, threads, tending })))
+    }
+
+    /// The name of its database, which no other one has and which never changes. Others meet it in the ids of events that
+    /// are passed on, so it can't be guessed either.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// How long events are kept.
+    pub fn retention_age(&self) -> Duration {
+        self.0.options.retention_age
     }
 
     /// Takes an event in. When this answers `Ok`, the event, its object's new state and its deliveries are durable.

@@ -14,6 +14,7 @@ use std::{
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
     decide::{Outage, PROBE_ALONE},
+    passed::{Sent, identity},
     plan::{Candidate, Change, Origin, RouteRef},
 };
 use belfry_store::{
@@ -42,6 +43,7 @@ fn event(n: u64, object: &str) -> Candidate {
         rollout: None,
         dedupe: n,
         body_hash: n | 1 << 63,
+        sent: None,
         body: n.to_string().into(),
         routes: vec![RouteRef::alert(alert, Arc::new(ConfigKey::provider("n", "p")), true)],
     }
@@ -108,6 +110,16 @@ async fn what_one_takes_in_all_know() {
         let again = Candidate { body_hash: fastrand::u64(..), ..event(1, "app") };
         assert_eq!(store.append(again).await.unwrap(), Appended::Repeat { of: first });
     }
+    // So is an event that came with the id before, whatever else it holds.
+    let sent = |id: &str| {
+        let sent = Sent { identity: identity("", id).unwrap(), via: Vec::new() };
+        Candidate { sent: Some(Box::new(sent)), dedupe: fastrand::u64(..), ..event(6, "sent") }
+    };
+    let passed_on = stored(&stores[1], sent("a-1")).await;
+    for store in &stores {
+        assert_eq!(store.append(sent("a-1")).await.unwrap(), Appended::Repeat { of: passed_on });
+    }
+    assert!(stores.iter().all(|store| store.name() == stores[0].name()));
     // The state of an object is that which another left.
     let failing = |n| Candidate { severity: "error".into(), reason: "BuildFailed".into(), ..event(n, "app") };
     let change = async |store: &Store, candidate| match store.append(candidate).await.unwrap() {

@@ -196,6 +196,7 @@ impl Server {
         let options = Options {
             no_cross_namespace_refs: settings.no_cross_namespace_refs,
             runtime_namespace: settings.runtime_namespace.clone(),
+            cluster: settings.cluster_name.clone(),
             no_alert_commit_status: !settings.alert_commit_status,
         };
         let configuration = Arc::new(Configuration::new(options).of(&settings.cluster_name, !standalone));

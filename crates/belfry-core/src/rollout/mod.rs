@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use fold::step;
 pub use input::{Input, Observation, Report, Seen};
 pub use owned::{Details, Found, Hints, Sighting};
-pub use signal::{has_rollouts, is_success};
+pub use signal::{end, has_rollouts, is_success};
 
 use crate::{Seq, Time};
 

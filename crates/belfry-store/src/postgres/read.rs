@@ -125,6 +125,11 @@ impl Reader for PgReader {
         self.take_lanes(rooms, now)
     }
 
+    fn name(&self) -> Result<String> {
+        let rows = self.read(|link| link.query("SELECT value FROM meta WHERE name = 'name'", &[]))?;
+        Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
+    }
+
     fn dests(&self) -> Result<Vec<(DestId, ConfigKey, Option<Time>)>> {
         self.read(|link| {
             let sql = "SELECT c.id, l.due, c.kind, c.namespace, c.name FROM config c CROSS JOIN LATERAL (

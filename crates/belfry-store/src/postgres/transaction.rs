@@ -185,6 +185,10 @@ impl Writer for PgWriter {
         self.know_configs(keys)
     }
 
+    fn sent(&mut self, ids: &[(u64, &str)]) -> Result<Vec<Option<Seq>>> {
+        self.find_sent(ids)
+    }
+
     fn waiting(&mut self, lanes: &[LaneId]) -> Result<std::collections::HashSet<LaneId>> {
         self.find_waiting(lanes)
     }

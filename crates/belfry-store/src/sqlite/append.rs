@@ -79,6 +79,17 @@ impl Writer for SqliteWriter {
         Ok(ids)
     }
 
+    fn sent(&mut self, ids: &[(u64, &str)]) -> Result<Vec<Option<Seq>>> {
+        let mut find = self.connection.prepare_cached(
+            "SELECT max(e.seq) FROM event e INDEXED BY event_ident JOIN object o ON o.id = e.object
+             WHERE e.ident = ?1 AND o.cluster = ?2",
+        )?;
+        let mut find = |(id, cluster): &(u64, &str)| {
+            find.query_row(params![id.cast_signed(), cluster], |row| Ok(row.get::<_, Option<i64>>(0)?.map(Seq)))
+        };
+        Ok(ids.iter().map(&mut find).collect::<rusqlite::Result<_>>()?)
+    }
+
     fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>> {
         let mut waits = self
             .connection
@@ -223,8 +234,9 @@ impl Writer for SqliteWriter {
 impl SqliteWriter {
     fn add_events(&mut self, appends: &Appends<'_>) -> Result<()> {
         let mut event = self.connection.prepare_cached(
-            "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, change, body, rev, hints)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, change, body, rev, hints,
+                 ident, via)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?;
         for new in &appends.events {
             event.execute(params![
@@ -240,6 +252,8 @@ impl SqliteWriter {
                 new.body,
                 new.rev,
                 new.hints.code(),
+                new.sent.map(|sent| sent.identity.cast_signed()),
+                new.sent.map(|sent| sent.via.join(" ")),
             ])?;
             self.next.seq = self.next.seq.max(new.seq);
         }

@@ -132,6 +132,13 @@ impl Reader for SqliteReader {
         self.take_lanes(rooms, now)
     }
 
+    fn name(&self) -> Result<String> {
+        self.read(|connection| {
+            let sql = "SELECT CAST(value AS TEXT) FROM meta WHERE name = 'name'";
+            Ok(connection.query_row(sql, [], |row| row.get(0))?)
+        })
+    }
+
     fn dests(&self) -> Result<Vec<(DestId, ConfigKey, Option<Time>)>> {
         self.read(|connection| {
             let sql = "SELECT l.dest, l.due, c.kind, c.namespace, c.name FROM

@@ -57,7 +57,8 @@ CREATE TABLE attempt(
     PRIMARY KEY(delivery, n)) STRICT, WITHOUT ROWID;
 ";
 
-/// Rollouts, state lanes, webhooks. `rev` and `digest` are numbers of revisions and commits.
+/// Rollouts, state lanes, webhooks. `rev` and `digest` are numbers of revisions and commits. Of events that another Belfry passed
+/// on: the number of their id, and the stores that they were in. And this store's own name.
 const SECOND: &str = "
 CREATE TABLE rollout(
     id INTEGER PRIMARY KEY, object INTEGER NOT NULL, rev INTEGER NOT NULL, digest INTEGER, revision TEXT NOT NULL,
@@ -75,7 +76,11 @@ CREATE TABLE hook(
 CREATE INDEX hook_receiver ON hook(receiver, refused, seq);
 ALTER TABLE event ADD COLUMN rev INTEGER;
 ALTER TABLE event ADD COLUMN hints INTEGER;
+ALTER TABLE event ADD COLUMN ident INTEGER;
+ALTER TABLE event ADD COLUMN via TEXT;
 CREATE INDEX event_rev ON event(rev, seq) WHERE rev IS NOT NULL;
+CREATE INDEX event_ident ON event(ident) WHERE ident IS NOT NULL;
+INSERT INTO meta VALUES('name', CAST(lower(hex(randomblob(8))) AS BLOB));
 ALTER TABLE lane ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN rollout INTEGER;
 ALTER TABLE delivery ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;

@@ -2,6 +2,7 @@
 //! It decides nothing about retries (`belfry_core::decide` does) and renders nothing (`belfry-notify` does).
 
 mod circuits;
+mod confirm;
 mod lane;
 mod notifiers;
 mod pace;

@@ -38,6 +38,38 @@ async fn a_file_brings_back_what_was_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_engines_have_the_same_columns() {
+    if !Shared::available() {
+        return;
+    }
+    let (folder, database) = (Sqlite::create(), Shared::create());
+    folder.open(Options::default()).close().await;
+    database.open(Options::default()).close().await;
+    let file = rusqlite::Connection::open(folder.0.path().join("belfry.db")).unwrap();
+    for table in ["config", "object", "lane", "delivery", "attempt", "rollout", "event", "hook"] {
+        let mut columns: Vec<String> = file
+            .prepare(&format!("SELECT name FROM pragma_table_info('{table}')"))
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        if table == "lane" {
+            // Who has it, which is nobody in what was moved; and that this may have been so.
+            columns.extend(["doubt", "first", "owner", "woken"].map(str::to_owned));
+        }
+        columns.sort();
+        let sql =
+            format!("SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::REGCLASS AND attnum > 0 ORDER BY 1");
+        assert_eq!(database.sql(&sql).lines().collect::<Vec<_>>(), columns, "{table}");
+    }
+    let tables = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
+         WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::REGNAMESPACE AND NOT relispartition";
+    let known = "attempt belfry_schema config delivery event head hook lane object replica rollout";
+    assert_eq!(database.sql(tables), known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn to_postgres_and_back() {
     if !Shared::available() {
         return;

@@ -46,6 +46,7 @@ pub const PROVIDER_TYPES: &[&str] = &[
     "incident.io",
     // Belfry's own.
     "cdevents",
+    "belfry",
 ];
 
 /// The types that post commit statuses, and so take `spec.commitStatusExpr`.
@@ -310,7 +311,8 @@ pub struct AlertSpec {
     #[schemars(length(max = 255))]
     pub summary: Option<String>,
     /// MaxAge is how old an event may get before it is no longer worth delivering, unless it is the newest of its
-    /// object. Defaults to 1h for chats, 24h for incidents and metrics, 72h for everything else.
+    /// object. Defaults to 1h for chats, 24h for incidents and metrics, as long as events are kept for belfry, and 72h for
+    /// everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub max_age: Option<String>,
@@ -355,7 +357,12 @@ pub struct CrossNamespaceObjectReference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub namespace: Option<String>,
-    /// MatchLabels selects objects that carry all of these labels.
+    /// Cluster that the objects are of: the name of the credential that its events come with, or 'local' for the one whose
+    /// objects Belfry itself sees. By default, and with '*', those of every cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub cluster: Option<String>,
+    /// MatchLabels selects objects that carry all of these labels. Of other clusters' objects no labels are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<BTreeMap<String, String>>,
 }

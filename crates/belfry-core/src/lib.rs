@@ -14,6 +14,7 @@ pub mod index;
 pub mod limits;
 pub mod notification;
 pub mod object;
+pub mod passed;
 pub mod plan;
 pub mod regexes;
 pub mod revision;

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use belfry_api::Event;
+use bytes::Bytes;
 
-use crate::{ConfigKey, ObjectKey, Seq, index::Source, plan::Change};
+use crate::{ConfigKey, ObjectKey, Seq, Time, index::Source, passed::Passed, plan::Change};
 
 /// One event on its way to one Provider, with the metadata already combined (see [`crate::event::combine`]).
 #[derive(Clone, Debug)]
@@ -31,6 +32,21 @@ pub struct Notification {
     pub provider_uid: Arc<str>,
     /// What the Provider's `commitStatusExpr` gave for this event: the id of its commit status.
     pub commit_status_id: Option<String>,
+    /// The event as it was recorded.
+    pub recorded: Recorded,
+}
+
+/// An event as it was recorded, for who passes it on.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// What tells it from all events of all stores: the same over all attempts, whatever happened in between.
+    pub id: String,
+    /// Its body as it came.
+    pub body: Bytes,
+    /// What is said with it.
+    pub passed: Passed,
+    /// When this attempt is made.
+    pub at: Time,
 }
 
 /// How an attempt at a delivery ended.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ConfigKey, ConfigKind, ObjectKey, Seq,
+    passed::Sent,
     rollout::{self, Details, Input, Phase, Rollout, Sighting, Step},
 };
 
@@ -48,6 +49,8 @@ pub struct Candidate {
     pub dedupe: u64,
     /// Hash of the body.
     pub body_hash: u64,
+    /// What its sender says of it, if it came with an id: that alone tells then whether it is known.
+    pub sent: Option<Box<Sent>>,
     /// The body as it came.
     pub body: Bytes,
     /// Where it may go: the Alerts that select it, and the CommitStatuses that select its object.
@@ -141,6 +144,8 @@ pub struct Seen {
     pub same_key: Option<Seq>,
     /// The last one stored with the same body.
     pub same_body: Option<Seq>,
+    /// The one stored with the same id, if the candidate has one, however long ago.
+    pub same_id: Option<Seq>,
 }
 
 /// What is to be done with a candidate.
@@ -181,7 +186,10 @@ pub struct Told {
 /// (`--rate-limit-interval`).
 pub fn plan(state: &ObjectState, seen: Seen, candidate: &Candidate, interval: Duration, seq: Seq) -> Plan {
     let within = |before: Option<Seq>, window| before.filter(|before| seq.time().since(before.time()) < window);
-    if let Some(of) = within(seen.same_body, SAME_BODY) {
+    // Who passes events on has left out repeats, by the time that they came: here they may all come at once.
+    let has_id = candidate.sent.is_some();
+    let known = if has_id { seen.same_id } else { within(seen.same_body, SAME_BODY) };
+    if let Some(of) = known {
         return Plan::Repeat { of };
     }
     let (health, change) = step(state, candidate);
@@ -192,7 +200,10 @@ pub fn plan(state: &ObjectState, seen: Seen, candidate: &Candidate, interval: Du
     let says_something_new = health.severity != state.severity
         || health.revision != state.revision.as_deref()
         || moved.as_ref().is_some_and(|step| step.is_news(&state.rollouts));
-    if !says_something_new && let Some(of) = within(seen.same_key, interval) {
+    if !says_something_new
+        && !has_id
+        && let Some(of) = within(seen.same_key, interval)
+    {
         return Plan::Repeat { of };
     }
     let moved = moved.unwrap_or_else(|| Step { state: state.rollouts.clone(), ..Step::default() });

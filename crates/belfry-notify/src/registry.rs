@@ -7,8 +7,8 @@ use crate::{
     line::Conversation,
     protocol::{Protocol, Speech},
     providers::{
-        alertmanager, cdevents, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix, msteams,
-        opsgenie, otel, pagerduty, rocket, sentry, slack, telegram, webex, zoom, zulip,
+        alertmanager, belfry, cdevents, datadog, discord, generic, googlechat, grafana, incidentio, lark, matrix,
+        msteams, opsgenie, otel, pagerduty, rocket, sentry, slack, telegram, webex, zoom, zulip,
     },
     settings::Resolved,
 };
@@ -40,6 +40,7 @@ pub(crate) struct Entry {
 pub(crate) const SUPPORTED: &[Entry] = &[
     Entry { type_: "alertmanager", open: Open::Plain(alertmanager::open) },
     Entry { type_: "azuredevops", open: Open::Conversation(git::azuredevops::open) },
+    Entry { type_: "belfry", open: Open::Plain(belfry::open) },
     Entry { type_: "bitbucket", open: Open::Conversation(git::bitbucket::open) },
     Entry { type_: "bitbucketserver", open: Open::Conversation(git::bitbucketserver::open) },
     Entry { type_: "cdevents", open: Open::Plain(cdevents::open) },
@@ -136,6 +137,7 @@ pub fn age_limit(provider_type: &str) -> AgeLimit {
         "pagerduty" | "opsgenie" | "alertmanager" | "grafana" | "incident.io" | "sentry" | "datadog" | "otel" => {
             AgeLimit::Incident
         }
+        "belfry" => AgeLimit::Retention,
         _ => AgeLimit::Record,
     }
 }
@@ -175,9 +177,12 @@ mod tests {
         // Each under the heading of its age.
         for section in spoken.split("\n## ").skip(1) {
             let limits: Vec<AgeLimit> = rows(section).iter().map(|type_| age_limit(type_)).collect();
-            let hours = limits[0].duration().as_secs() / 3600;
+            let age = match limits[0] {
+                AgeLimit::Retention => "as long as events are kept".to_owned(),
+                limit => format!("{} h", limit.duration().as_secs() / 3600),
+            };
             assert!(limits.iter().all(|limit| *limit == limits[0]), "{section}");
-            assert!(section.contains(&format!("Age: {hours} h.")), "{section}");
+            assert!(section.contains(&format!("Age: {age}.")), "{section}");
         }
     }
 

@@ -29,6 +29,9 @@ impl Secrecy {
             found.extend(token.split_once(':').map(|(_, password)| password.to_owned()));
             found.push(token);
         }
+        if let Some(key) = resolved.hmac_key() {
+            found.push(String::from_utf8_lossy(key).into_owned());
+        }
         if let Some(key) = resolved.raw_app_key() {
             let pem = String::from_utf8_lossy(key);
             found.extend(pem.split_whitespace().filter(|line| line.len() >= KEY_IN_PATH).map(str::to_owned));

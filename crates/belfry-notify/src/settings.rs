@@ -150,6 +150,13 @@ impl<'a> Resolved<'a> {
         key.filter(|key| !key.is_empty()).ok_or_else(|| self.missing_token())
     }
 
+    /// The key that the type `belfry` signs with. A line end that an editor put behind it is no part of it.
+    pub(crate) fn hmac_key(&self) -> Option<&'a [u8]> {
+        let key = self.settings.secret?.bytes("hmacKey")?;
+        let key = key.strip_suffix(b"\n").unwrap_or(key);
+        Some(key.strip_suffix(b"\r").unwrap_or(key)).filter(|key| !key.is_empty())
+    }
+
     pub(crate) fn missing_token(&self) -> Misconfigured {
         let text = format!("type '{}' needs a token: {}", self.settings.spec.type_, self.place_for("token"));
         Misconfigured::new(Reason::Token, text)

@@ -11,7 +11,13 @@ mod states;
 use std::sync::Arc;
 
 use belfry_api::{Event, LocalObjectReference, ObjectReference, ProviderSpec};
-use belfry_core::{ConfigKey, Seq, notification::Notification, secret::SecretData};
+use belfry_core::{
+    ConfigKey, Seq, Time,
+    notification::{Notification, Recorded},
+    passed::Passed,
+    plan::Origin,
+    secret::SecretData,
+};
 use belfry_http::{Clients, Environment, HeaderMap, Response, StatusCode};
 
 use crate::{Misconfigured, Notifier, Settings, StatusNotifier, build};
@@ -73,6 +79,18 @@ pub(crate) fn probe(severity: &str) -> Notification {
         change: None,
         memo: Vec::new(),
         commit_status_id: None,
+        recorded: recorded(),
+    }
+}
+
+/// It as a Belfry passes it on.
+fn recorded() -> Recorded {
+    let via = vec!["5f2d8c01aa".to_owned(), "9b1e77c4d0".to_owned()];
+    Recorded {
+        id: "9b1e77c4d0-1767323045000001".into(),
+        body: br#"{"involvedObject" : {"kind":"Kustomization"},"x":1}"#.as_slice().into(),
+        passed: Passed { form: Some(Origin::Recorder), via, ..Passed::default() },
+        at: Time(1_767_323_045_999_999),
     }
 }
 

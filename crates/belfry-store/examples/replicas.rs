@@ -40,6 +40,7 @@ fn event(n: u64) -> Candidate {
         rollout: None,
         dedupe: n,
         body_hash: n | 1 << 63,
+        sent: None,
         body: vec![b'x'; 1024].into(),
         routes: vec![RouteRef::alert(alert, Arc::new(ConfigKey::provider("flux-system", "p")), false)],
     }

@@ -4,9 +4,11 @@
 
 mod backlog;
 mod cache;
+mod circuits;
 mod clean;
 mod engine;
 mod error;
+mod flush;
 mod fold;
 mod hooks;
 mod postgres;
@@ -22,6 +24,7 @@ mod types;
 mod windows;
 mod writer;
 
+pub use circuits::Probe;
 pub use error::{OpenError, RedeliverError, Refused, StoreError};
 pub use hooks::{Hook, HookRow, HookVerdict, Hooked, TriggerRef};
 pub use postgres::Database;

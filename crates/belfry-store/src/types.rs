@@ -9,6 +9,7 @@ use std::{
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time, limits,
     plan::{Change, Origin, SAME_BODY},
+    rollout::Hints,
 };
 use bytes::Bytes;
 
@@ -206,6 +207,10 @@ pub enum What {
         origin: Origin,
         /// What it changed about its object.
         change: Option<Change>,
+        /// What was known of its object when it came.
+        hints: Hints,
+        /// The stores that it was in before.
+        via: Vec<String>,
         /// The event as it came.
         body: Bytes,
     },

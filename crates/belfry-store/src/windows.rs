@@ -25,7 +25,8 @@ impl Windows {
     }
 
     pub fn seen(&self, dedupe: u64, body_hash: u64) -> Seen {
-        Seen { same_key: self.by_key.get(&dedupe).copied(), same_body: self.by_body.get(&body_hash).copied() }
+        let (same_key, same_body) = (self.by_key.get(&dedupe), self.by_body.get(&body_hash));
+        Seen { same_key: same_key.copied(), same_body: same_body.copied(), same_id: None }
     }
 
     /// Remembers an event; they come in the order of the log.
@@ -101,7 +102,7 @@ mod tests {
         windows.add(event(1, 7));
         windows.add(event(5, 7));
         windows.add(event(11, 8));
-        assert_eq!(windows.seen(7, 107), Seen { same_key: Some(Seq(5)), same_body: Some(Seq(5)) });
+        assert_eq!(windows.seen(7, 107), Seen { same_key: Some(Seq(5)), same_body: Some(Seq(5)), same_id: None });
         windows.add(event(15, 9));
         assert_eq!(windows.seen(7, 107), Seen::default());
         for seq in 16..20 {

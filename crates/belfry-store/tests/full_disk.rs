@@ -52,6 +52,7 @@ fn event(n: u64) -> Candidate {
         rollout: None,
         dedupe: n,
         body_hash: n,
+        sent: None,
         body: vec![b'x'; 20_000].into(),
         routes: vec![RouteRef::alert(
             Arc::new(ConfigKey::alert("n", "a")),

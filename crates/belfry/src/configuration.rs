@@ -157,7 +157,7 @@ impl Configuration {
 
     /// The routes that an event of a cluster may take.
     pub fn routes(&self, event: &Event, cluster: &str) -> Matched {
-        let mut matched = self.with_index_of(cluster, |index| self.snapshot.load().routes(event, index));
+        let mut matched = self.with_index_of(cluster, |index| self.snapshot.load().routes(event, cluster, index));
         if cluster != self.cluster {
             // That its labels aren't known is no fault of any Alert.
             matched.notes.retain(|note| note.reason != SOURCE_UNKNOWN);

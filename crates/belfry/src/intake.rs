@@ -13,6 +13,7 @@ use axum::body::Body;
 use belfry_core::{
     ObjectKey, event,
     index::Agreement,
+    passed::{Passed, Sent},
     plan::{Candidate, Origin},
 };
 use belfry_store::{Appended, Refused, Store};
@@ -104,6 +105,10 @@ pub enum Way<'a> {
     Api {
         /// The cluster that the credential is for.
         cluster: &'a str,
+        /// The number of the event's id, if it has one.
+        identity: Option<u64>,
+        /// What the sender says of it beside.
+        passed: &'a Passed,
     },
 }
 
@@ -116,6 +121,8 @@ pub enum Taken {
     Repeat(Origin),
     /// It isn't one. Says why.
     Invalid(String),
+    /// It was here before, and went out to others. Says which way.
+    Ring(String),
     /// Not now.
     Busy,
 }
@@ -133,7 +140,7 @@ impl Intake {
                 response
             }
             Taken::Repeat(origin) => self.repeat(origin),
-            Taken::Invalid(_) => empty(StatusCode::BAD_REQUEST),
+            Taken::Invalid(_) | Taken::Ring(_) => empty(StatusCode::BAD_REQUEST),
             Taken::Busy => busy(),
         };
         observed.finish(&method, response.status(), start.elapsed());
@@ -144,6 +151,13 @@ impl Intake {
     pub async fn take(&self, request: WholeRequest, way: Way<'_>) -> Taken {
         if !self.configuration.is_loaded() {
             return Taken::Busy;
+        }
+        if let Way::Api { passed, .. } = way
+            && let Some(ring) = self.ring(passed)
+        {
+            tracing::warn!(ring, "refused an event");
+            self.metrics.count_event(EventResult::Invalid);
+            return Taken::Ring(ring);
         }
         // Only `generic` providers name the component, and they pass events on with stripped metadata keys.
         let forwarded = request.headers().contains_key("gotk-component");
@@ -159,9 +173,10 @@ impl Intake {
         let (cluster, origin) = match way {
             Way::Events if forwarded => (self.cluster.as_str(), Origin::Forwarded),
             Way::Events => (self.cluster.as_str(), Origin::Recorder),
+            Way::Api { cluster, passed: Passed { form: Some(form), .. }, .. } => (cluster, *form),
             // Who posts by hand writes plain keys.
-            Way::Api { cluster } if forwarded || !event::has_prefixes(&event) => (cluster, Origin::Forwarded),
-            Way::Api { cluster } => (cluster, Origin::Recorder),
+            Way::Api { cluster, .. } if forwarded || !event::has_prefixes(&event) => (cluster, Origin::Forwarded),
+            Way::Api { cluster, .. } => (cluster, Origin::Recorder),
         };
         let matched = self.configuration.routes(&event, cluster);
         if matched.routes.is_empty() {
@@ -172,7 +187,14 @@ impl Intake {
         }
         let mut candidate = event::candidate(&event, origin, cluster, body, matched.routes);
         if let Some(details) = &mut candidate.rollout {
-            details.hints = self.configuration.hints(&candidate.object, candidate.revision.as_deref());
+            details.hints = match way {
+                // Of another cluster only its own Belfry can tell.
+                Way::Api { cluster, passed, .. } if cluster != self.cluster => passed.hints,
+                _ => self.configuration.hints(&candidate.object, candidate.revision.as_deref()),
+            };
+        }
+        if let Way::Api { identity: Some(identity), passed, .. } = way {
+            candidate.sent = Some(Box::new(Sent { identity, via: passed.via.clone() }));
         }
         // Anybody in a cluster can post to the events port, and the unnamed object has no status that could disagree.
         if matches!(way, Way::Events) && self.configuration.watched().is_some() && candidate.object.kind.is_empty() {
@@ -208,6 +230,17 @@ impl Intake {
                 Taken::Busy
             }
         }
+    }
+
+    /// The way of an event that was here before.
+    fn ring(&self, passed: &Passed) -> Option<String> {
+        let own = self.store.name();
+        let from = passed.via.iter().position(|store| store == own)?;
+        let way = passed.via[from..].join(" -> ");
+        Some(format!(
+            "this event was here before, and came back ({way} -> {own}): let the Alerts of those that forward to each other \
+             select by cluster"
+        ))
     }
 
     /// A controller takes 429 as "already known" and moves on; a `generic` provider would try again and then complain.

@@ -211,7 +211,7 @@ async fn who_may_read_what() {
         assert!(!readable.may_redeliver(&ConfigKey::receiver("apps", "on-call")).await.unwrap());
         assert!(!readable.may_redeliver(&ConfigKey::cluster()).await.unwrap());
         match access.sender(&request(&token)).await {
-            Ok(cluster) => assert!(posts && cluster.is_empty(), "{name}"),
+            Ok(sender) => assert!(posts && sender.cluster.is_empty(), "{name}"),
             Err(Denied::Forbidden(_)) => assert!(!posts, "{name}"),
             Err(other) => panic!("{name}: {other:?}"),
         }

@@ -133,7 +133,8 @@ stringData: {{token: key, address: '{}'}}
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fixed_token_fixes_what_waits_at_once() {
     let sink = Sink::start().unwrap();
-    sink.default_answer(Answer::Status(401));
+    // By itself nothing would be tried again for an hour.
+    sink.default_answer(Answer::header(401, "retry-after", "3600"));
     let manifests = generic("guarded", &sink.url("/")).replace("timeout: 2s", "secretRef: {name: guarded}");
     let belfry = Belfry::start(&manifests, &[]).await;
     let secret = |token: &str| {

@@ -132,7 +132,9 @@ impl CommitStatusRule {
                     (Some(a), Some(b)) => a.iter().all(|(key, value)| b.get(key).is_none_or(|other| other == value)),
                     _ => true,
                 };
+                let clusters = [ours, theirs].map(|source| source.cluster.as_deref().unwrap_or("*"));
                 ours.kind == theirs.kind
+                    && meets(clusters[0], clusters[1])
                     && meets(&ours.name, &theirs.name)
                     && meets(&namespace(self, ours), &namespace(other, theirs))
                     && labels

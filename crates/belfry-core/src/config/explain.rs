@@ -6,7 +6,8 @@ use std::fmt;
 use belfry_api::{COMMIT_STATUS_TYPES, CrossNamespaceObjectReference, Event, EventSeverity};
 
 use super::{
-    AlertRule, CommitStatusRule, Options, ProviderRule, labels, sources::may_select_all_namespaces,
+    AlertRule, CommitStatusRule, Options, ProviderRule, labels,
+    sources::{cluster_of, may_select_all_namespaces},
     takes_status_updates,
 };
 use crate::{
@@ -153,6 +154,9 @@ fn miss(
     options: &Options,
 ) -> Option<WhyNot> {
     let why = |field: &str, message: String| Some(WhyNot::new(format!("spec.eventSources[{number}].{field}"), message));
+    if cluster_of(source, options).is_some_and(|cluster| cluster != object.cluster) {
+        return why("cluster", format!("selects '{}'", source.cluster.as_deref().unwrap_or_default()));
+    }
     let namespace = source.namespace.as_deref().unwrap_or(own);
     match namespace {
         "*" if !may_select_all_namespaces(own, options) => {
@@ -273,6 +277,12 @@ mod tests {
             ),
         ] {
             assert_eq!(told(namespace, sources.clone(), &options()), expected, "{namespace} {sources}");
+        }
+        let sources = json!([{"kind": "Kustomization", "name": "web", "cluster": "eu"}]);
+        assert_eq!(told("apps", sources, &options()), ["spec.eventSources[0].cluster: selects 'eu'"]);
+        for cluster in ["local", "*"] {
+            let sources = json!([{"kind": "Kustomization", "name": "web", "cluster": cluster}]);
+            assert!(told("apps", sources, &options()).is_empty(), "{cluster}");
         }
         let narrow = Options { no_cross_namespace_refs: true, ..options() };
         let sources = json!([{"kind": "Kustomization", "name": "web", "namespace": "apps"}]);

@@ -28,6 +28,9 @@ pub struct Document {
     pub value: serde_json::Value,
 }
 
+/// What the local cluster is called wherever a cluster is named, whatever name it has.
+pub const LOCAL: &str = "local";
+
 /// What configuration is compiled against.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -35,6 +38,8 @@ pub struct Options {
     pub no_cross_namespace_refs: bool,
     /// The namespace that Belfry runs in, whose Alerts may select `namespace: '*'`.
     pub runtime_namespace: String,
+    /// `--cluster-name`.
+    pub cluster: String,
     /// The feature gate `AlertCommitStatus` is off: commit statuses are for CommitStatuses alone.
     pub no_alert_commit_status: bool,
 }

@@ -17,6 +17,7 @@ fn source_matches(
     alert: &AlertRule,
     source: &CrossNamespaceObjectReference,
     event: &Event,
+    cluster: &str,
     index: &ObjectIndex,
     options: &Options,
 ) -> Option<bool> {
@@ -26,7 +27,12 @@ fn source_matches(
     let all = namespace == "*" && own == options.runtime_namespace && !options.no_cross_namespace_refs;
     let severity = alert.spec.event_severity == EventSeverity::Info || event.severity == "error";
     let name = source.name == "*" || source.name == object.name;
-    if !((all || namespace == object.namespace) && source.kind == object.kind && severity && name) {
+    let of_cluster = match source.cluster.as_deref() {
+        None | Some("*") => true,
+        Some("local") => cluster == options.cluster,
+        Some(wanted) => cluster == wanted,
+    };
+    if !(of_cluster && (all || namespace == object.namespace) && source.kind == object.kind && severity && name) {
         return Some(false);
     }
     let Some(labels) = &source.match_labels else { return Some(true) };
@@ -35,12 +41,18 @@ fn source_matches(
 }
 
 /// The Alerts that select an event, those that are denied it, and those that lack an object.
-fn naive(snapshot: &Snapshot, event: &Event, index: &ObjectIndex, options: &Options) -> [Vec<ConfigKey>; 3] {
+fn naive(
+    snapshot: &Snapshot,
+    event: &Event,
+    cluster: &str,
+    index: &ObjectIndex,
+    options: &Options,
+) -> [Vec<ConfigKey>; 3] {
     let [mut selected, mut denied, mut lacking] = [Vec::new(), Vec::new(), Vec::new()];
     for alert in snapshot.alerts().filter(|alert| !alert.spec.suspend) {
         let key = (*alert.key).clone();
         let answers: Vec<_> =
-            alert.spec.event_sources.iter().map(|s| source_matches(alert, s, event, index, options)).collect();
+            alert.spec.event_sources.iter().map(|s| source_matches(alert, s, event, cluster, index, options)).collect();
         if !answers.contains(&Some(true)) {
             if answers.contains(&None) {
                 lacking.push(key);
@@ -64,6 +76,7 @@ fn naive(snapshot: &Snapshot, event: &Event, index: &ObjectIndex, options: &Opti
 const NAMESPACES: &[&str] = &["apps", "flux-system", "team"];
 const KINDS: &[&str] = &["Kustomization", "HelmRelease"];
 const NAMES: &[&str] = &["a", "b", "c"];
+const CLUSTERS: &[&str] = &["", "eu", "us"];
 const WORDS: &[&str] = &["apply", "health", "x"];
 
 fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -74,8 +87,11 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 fn sources() -> impl Strategy<Value = Value> {
     let namespace = option::of(select(&["apps", "flux-system", "team", "*"][..]));
     let name = select(&["a", "b", "*"][..]);
-    let source = (select(KINDS), name, namespace, option::weighted(0.3, labels())).prop_map(
-        |(kind, name, namespace, labels)| json!({"kind": kind, "name": name, "namespace": namespace, "matchLabels": labels}),
+    let cluster = option::of(select(&["eu", "us", "local", "*"][..]));
+    let source = (select(KINDS), name, namespace, cluster, option::weighted(0.3, labels())).prop_map(
+        |(kind, name, namespace, cluster, labels)| {
+            json!({"kind": kind, "name": name, "namespace": namespace, "cluster": cluster, "matchLabels": labels})
+        },
     );
     vec(source, 0..4).prop_map(Value::from)
 }
@@ -159,24 +175,25 @@ proptest! {
     #[test]
     fn the_index_selects_what_asking_every_alert_selects(
         alerts in alerts(),
-        events in vec(events(), 1..8),
+        events in vec((events(), select(CLUSTERS)), 1..8),
+        own in select(&CLUSTERS[..2]),
         index in objects(),
         no_cross_namespace_refs in any::<bool>(),
     ) {
-        let options = Options { no_cross_namespace_refs, runtime_namespace: "flux-system".into(), ..Options::default() };
+        let options = Options { no_cross_namespace_refs, runtime_namespace: "flux-system".into(), cluster: own.into(), ..Options::default() };
         let documents: Vec<_> = providers().into_iter().chain(alerts).collect();
         let (snapshot, _) = compile(&documents, &Snapshot::default(), &options);
-        for event in events {
-            let matched = snapshot.routes(&event, &index);
+        for (event, cluster) in events {
+            let matched = snapshot.routes(&event, cluster, &index);
             let routes: Vec<ConfigKey> = matched.routes.iter().map(|route| (*route.route).clone()).collect();
             let noted = |reason: &str| -> Vec<ConfigKey> {
                 matched.notes.iter().filter(|note| note.reason == reason).map(|note| note.object.clone()).collect()
             };
-            let [selected, denied, lacking] = naive(&snapshot, &event, &index, &options);
+            let [selected, denied, lacking] = naive(&snapshot, &event, cluster, &index, &options);
             prop_assert_eq!(routes, selected);
             prop_assert_eq!(noted("NotificationDispatchFailed"), denied);
             prop_assert_eq!(noted("SourceFetchFailed"), lacking);
-            let object = crate::event::object(&event, "");
+            let object = crate::event::object(&event, cluster);
             for alert in snapshot.alerts() {
                 let provider = snapshot.provider(&alert.provider).map(|provider| &**provider);
                 let mut why_not = explain::alert(alert, provider, &object, &index, &options);

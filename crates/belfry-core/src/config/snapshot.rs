@@ -130,7 +130,7 @@ pub(super) struct Rules {
 /// Types that take `commit_status: update` events: those that post commit statuses, and those that pass events on.
 pub fn takes_status_updates(provider_type: &str) -> bool {
     belfry_api::COMMIT_STATUS_TYPES.contains(&provider_type)
-        || matches!(provider_type, "generic" | "generic-hmac" | "cdevents")
+        || matches!(provider_type, "generic" | "generic-hmac" | "cdevents" | "belfry")
 }
 
 impl Snapshot {
@@ -222,11 +222,11 @@ impl Snapshot {
         bodies
     }
 
-    /// The Alerts that select an event. The cost grows with the Alerts that select it, not with those that don't.
-    pub fn routes(&self, event: &Event, index: &ObjectIndex) -> Matched {
+    /// The Alerts that select an event of a cluster. The cost grows with the Alerts that select it, not with those that don't.
+    pub fn routes(&self, event: &Event, cluster: &str, index: &ObjectIndex) -> Matched {
         let object = &event.involved_object;
         let shown = || format!("{}/{}/{}", object.kind, object.namespace, object.name);
-        let named = Named { kind: &object.kind, namespace: &object.namespace, name: &object.name };
+        let named = Named { cluster, kind: &object.kind, namespace: &object.namespace, name: &object.name };
         let picked = self.sources.pick(named, event.severity == "error", index);
         let mut matched = Matched::default();
         for route in picked.selected.iter().filter_map(|number| self.routes.get(*number as usize)) {
@@ -258,7 +258,8 @@ impl Snapshot {
 
     /// The CommitStatuses that select an object.
     pub fn status_routes(&self, object: &ObjectKey, index: &ObjectIndex) -> Vec<RouteRef> {
-        let named = Named { kind: &object.kind, namespace: &object.namespace, name: &object.name };
+        let ObjectKey { cluster, kind, namespace, name, .. } = object;
+        let named = Named { cluster, kind, namespace, name };
         self.select(named, index).collect()
     }
 

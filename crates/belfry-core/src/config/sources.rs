@@ -1,4 +1,4 @@
-//! The index of what Alerts select: kind, then namespace, then name, then labels. An event looks up its own place, and
+//! The index of what Alerts select: cluster, then kind, then namespace, then name, then labels. An event looks up its own place, and
 //! never meets an Alert that selects something else.
 
 use std::{
@@ -8,12 +8,16 @@ use std::{
 
 use belfry_api::{CrossNamespaceObjectReference, EventSeverity};
 
-use super::{Options, labels};
+use super::{LOCAL, Options, labels};
 use crate::index::{IndexedObject, ObjectIndex};
 
 /// Alerts, by number, under what they select.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sources(HashMap<String, Kind>);
+pub(super) struct Sources {
+    /// Those for every cluster.
+    everywhere: HashMap<String, Kind>,
+    clusters: HashMap<String, HashMap<String, Kind>>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Kind {
@@ -56,6 +60,7 @@ struct Labels {
 /// An object by its name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Named<'a> {
+    pub(super) cluster: &'a str,
     pub(super) kind: &'a str,
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
@@ -75,6 +80,15 @@ pub(super) fn may_select_all_namespaces(alert_namespace: &str, options: &Options
     !options.no_cross_namespace_refs && alert_namespace == options.runtime_namespace
 }
 
+/// The one cluster that a source selects, if it isn't every one.
+pub(super) fn cluster_of<'a>(source: &'a CrossNamespaceObjectReference, options: &'a Options) -> Option<&'a str> {
+    match source.cluster.as_deref() {
+        None | Some("*") => None,
+        Some(LOCAL) => Some(&options.cluster),
+        Some(name) => Some(name),
+    }
+}
+
 impl Sources {
     /// Adds what an object in the namespace `own` selects.
     pub(super) fn add(
@@ -86,7 +100,11 @@ impl Sources {
         options: &Options,
     ) {
         for source in sources {
-            let kind = self.0.entry(source.kind.clone()).or_default();
+            let kinds = match cluster_of(source, options) {
+                None => &mut self.everywhere,
+                Some(cluster) => self.clusters.entry(cluster.to_owned()).or_default(),
+            };
+            let kind = kinds.entry(source.kind.clone()).or_default();
             let namespace = source.namespace.as_deref().unwrap_or(own);
             let places = match namespace {
                 "*" if !may_select_all_namespaces(own, options) => continue,
@@ -108,13 +126,15 @@ impl Sources {
     /// Looks an object up, of which there is an error to be told or anything else.
     pub(super) fn pick(&self, object: Named<'_>, error: bool, index: &ObjectIndex) -> Picked {
         let mut picked = Picked::default();
-        let Some(kind) = self.0.get(object.kind) else { return picked };
         let found = LazyCell::new(|| index.get(object.kind, object.namespace, object.name));
-        for places in [kind.namespaces.get(object.namespace), Some(&kind.everywhere)].into_iter().flatten() {
-            let errors = error.then_some(&places.errors);
-            for names in [Some(&places.every), errors].into_iter().flatten() {
-                for alerts in [names.named.get(object.name), Some(&names.all)].into_iter().flatten() {
-                    alerts.pick(&found, &mut picked);
+        let kinds = [Some(&self.everywhere), self.clusters.get(object.cluster)].into_iter().flatten();
+        for kind in kinds.filter_map(|kinds| kinds.get(object.kind)) {
+            for places in [kind.namespaces.get(object.namespace), Some(&kind.everywhere)].into_iter().flatten() {
+                let errors = error.then_some(&places.errors);
+                for names in [Some(&places.every), errors].into_iter().flatten() {
+                    for alerts in [names.named.get(object.name), Some(&names.all)].into_iter().flatten() {
+                        alerts.pick(&found, &mut picked);
+                    }
                 }
             }
         }

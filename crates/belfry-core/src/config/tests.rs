@@ -71,7 +71,7 @@ fn event(namespace: &str, name: &str, severity: &str, message: &str) -> Event {
 }
 
 fn routes(snapshot: &Snapshot, event: &Event) -> Vec<String> {
-    let matched = snapshot.routes(event, &ObjectIndex::default());
+    let matched = snapshot.routes(event, "", &ObjectIndex::default());
     let routes = matched.routes.iter().map(|r| format!("{} to {}", r.route.name, r.provider.name));
     routes.chain(matched.notes.iter().map(|note| format!("{}: {}", note.reason, note.message))).collect()
 }
@@ -341,10 +341,10 @@ fn labels_are_looked_up_in_the_object() {
         labels: [("app", "web"), ("tier", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
         ..IndexedObject::default()
     });
-    let matched = snapshot.routes(&event("apps", "x", "info", ""), &index);
+    let matched = snapshot.routes(&event("apps", "x", "info", ""), "", &index);
     let names: Vec<&str> = matched.routes.iter().map(|route| &*route.route.name).collect();
     assert_eq!((names, matched.notes.len()), (vec!["any", "both", "one"], 0));
-    let matched = snapshot.routes(&event("apps", "y", "info", ""), &index);
+    let matched = snapshot.routes(&event("apps", "y", "info", ""), "", &index);
     assert_eq!((matched.routes.len(), matched.notes.len()), (0, 4));
     assert_eq!(matched.notes[0].message, "error getting source object Kustomization/apps/y");
     assert_eq!(&*matched.notes[0].uid, "uid-any");
@@ -356,11 +356,13 @@ fn types_that_take_status_updates_are_known() {
         [("github", true), ("generic-hmac", true), ("slack", false), ("gitlabmergerequestcomment", false)]
     {
         let documents = [provider("p", json!({"type": type_})), alert("a", all_of("Kustomization"))];
-        let matched = compiled(&documents).0.routes(&event("apps", "x", "info", ""), &ObjectIndex::default());
+        let matched = compiled(&documents).0.routes(&event("apps", "x", "info", ""), "", &ObjectIndex::default());
         assert_eq!(matched.routes[0].takes_status_updates, expected, "{type_}");
     }
     let (snapshot, _) = compiled(&[alert("a", all_of("Kustomization"))]);
-    assert!(snapshot.routes(&event("apps", "x", "info", ""), &ObjectIndex::default()).routes[0].takes_status_updates);
+    assert!(
+        snapshot.routes(&event("apps", "x", "info", ""), "", &ObjectIndex::default()).routes[0].takes_status_updates
+    );
 }
 
 #[test]

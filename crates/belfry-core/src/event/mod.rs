@@ -71,6 +71,7 @@ pub fn candidate(event: &Event, origin: Origin, cluster: &str, body: Bytes, rout
         rollout: has_rollouts.then(|| Box::new(named.details(event))),
         dedupe: hash(repeat_key(event, &named, cluster).as_bytes()),
         body_hash: body_hash(cluster, &body),
+        sent: None,
         body,
         routes,
         object,

@@ -15,6 +15,7 @@ fn event(severity: &str, reason: &str, revision: &str, key: u64) -> Candidate {
         rollout: None,
         dedupe: key,
         body_hash: 0,
+        sent: None,
         body: Bytes::new(),
         routes: vec![route(false), route(true)],
     }
@@ -47,7 +48,7 @@ fn feed(events: &[Candidate]) -> Vec<String> {
     let mut told = Vec::new();
     for (second, candidate) in events.iter().enumerate() {
         let seq = Seq(second as i64 * 1_000_000);
-        let seen = Seen { same_key: keys.get(&candidate.dedupe).copied(), same_body: None };
+        let seen = Seen { same_key: keys.get(&candidate.dedupe).copied(), ..Seen::default() };
         match plan(&state, seen, candidate, Duration::from_secs(300), seq) {
             Plan::Repeat { of } => told.push(format!("repeat of {}", of.0 / 1_000_000)),
             Plan::Store(Stored { state: next, change, rollouts, deliveries }) => {
@@ -113,7 +114,7 @@ fn notices_in_between_do_not_end_a_failure() {
 
 #[test]
 fn the_same_body_is_the_same_event_even_when_the_state_moved_on() {
-    let seen = Seen { same_body: Some(Seq(5)), same_key: None };
+    let seen = Seen { same_body: Some(Seq(5)), ..Seen::default() };
     let state = ObjectState { severity: "info".into(), ..ObjectState::default() };
     let late = event("error", "BuildFailed", "a", 1);
     let at = |seconds: i64| Seq(5 + seconds * 1_000_000);

@@ -1,7 +1,7 @@
 //! What a controller means by an event: the rules per kind and reason.
 
-use super::Report;
-use crate::index::Agreement;
+use super::{Phase, Report};
+use crate::{Seq, index::Agreement, plan::Candidate};
 
 /// Groups whose objects go to no revision: they fetch, watch or build what others deploy.
 const WITHOUT_ROLLOUTS: [&str; 4] = [
@@ -181,6 +181,16 @@ fn other(report: &Report<'_>) -> Option<Meaning> {
         "RollbackSucceeded" | "UninstallSucceeded" => None,
         _ if report.updates_commit_status => Signal::Success.recurs(),
         _ => Signal::Progress.begins(),
+    }
+}
+
+/// How a rollout ends by what an event says of it, if its object's status agrees.
+pub fn end(candidate: &Candidate) -> Option<Phase> {
+    let report = candidate.rollout.as_deref()?.report(candidate, Seq(0));
+    match meaning(&report)?.signal {
+        Signal::Success => Some(Phase::Succeeded),
+        Signal::Failure => Some(Phase::Failed),
+        _ => None,
     }
 }
 

@@ -14,14 +14,14 @@ const DIGITS: usize = 32;
 /// Hex digits of a key that is nothing but a hash.
 const KEY: usize = 40;
 
-/// The context of one object: `<prefix>/<kind in lower case>/<namespace>/<name>`. The prefix alone is the context of
-/// what speaks for many objects.
+/// The context of one object: `<prefix>/<kind in lower case>/<namespace>/<name>`, with the name of its cluster behind the
+/// prefix unless that is empty. The prefix alone is the context of what speaks for many objects.
 ///
 /// Two objects never have the same: a slash inside a part, which Kubernetes allows in none, is escaped.
-pub fn context(prefix: &str, kind: &str, namespace: &str, name: &str) -> String {
-    let [kind, namespace, name] = [&kind.to_lowercase(), namespace, name].map(text::path_escape);
-    let separator = if prefix.is_empty() { "" } else { "/" };
-    format!("{prefix}{separator}{kind}/{namespace}/{name}")
+pub fn context(prefix: &str, cluster: &str, kind: &str, namespace: &str, name: &str) -> String {
+    let [cluster, kind, namespace, name] = [cluster, &kind.to_lowercase(), namespace, name].map(text::path_escape);
+    let before = [prefix, &cluster].into_iter().filter(|part| !part.is_empty());
+    before.chain([&*kind, &namespace, &name]).collect::<Vec<_>>().join("/")
 }
 
 /// The context as this host takes it: itself, or when it is too long, or holds what hosts cut off or change, its
@@ -75,15 +75,19 @@ mod tests {
 
     #[test]
     fn contexts_are_readable() {
-        assert_eq!(context("flux/prod", "Kustomization", "apps", "podinfo"), "flux/prod/kustomization/apps/podinfo");
-        assert_eq!(context("", "HelmRelease", "apps", "a.b-c"), "helmrelease/apps/a.b-c");
-        assert_eq!(context("p", "Kustomization", "", "app"), "p/kustomization//app");
-        assert_eq!(context("p", "Kustomization", "a/b", "c"), "p/kustomization/a%2Fb/c");
+        assert_eq!(
+            context("flux/prod", "", "Kustomization", "apps", "podinfo"),
+            "flux/prod/kustomization/apps/podinfo"
+        );
+        assert_eq!(context("", "", "HelmRelease", "apps", "a.b-c"), "helmrelease/apps/a.b-c");
+        assert_eq!(context("p", "", "Kustomization", "", "app"), "p/kustomization//app");
+        assert_eq!(context("p", "", "Kustomization", "a/b", "c"), "p/kustomization/a%2Fb/c");
+        assert_eq!(context("p", "eu/1", "Kustomization", "apps", "web"), "p/eu%2F1/kustomization/apps/web");
     }
 
     #[test]
     fn what_fits_stays() {
-        let long = context("flux", "Kustomization", &"n".repeat(63), &"x".repeat(253));
+        let long = context("flux", "", "Kustomization", &"n".repeat(63), &"x".repeat(253));
         for host in Host::ALL.into_iter().filter(|host| *host != Host::Bitbucket) {
             assert_eq!(fit("flux/kustomization/apps/podinfo", host), "flux/kustomization/apps/podinfo", "{host:?}");
             let fitted = fit(&long, host);
@@ -120,7 +124,7 @@ mod tests {
             other in ("[a-z]{0,3}(/[a-z]{1,2})?", part(), part(), part()),
         ) {
             let of = |(prefix, kind, namespace, name): &(String, String, String, String)| {
-                context(prefix, kind, namespace, name)
+                context(prefix, "", kind, namespace, name)
             };
             let (first, second) = (of(&one), of(&other));
             prop_assert_eq!(one == other, first == second);
@@ -129,6 +133,14 @@ mod tests {
                 prop_assert!(one.chars().count() <= host.limits().context);
                 prop_assert_eq!(first == second, one == other, "{:?}", host);
             }
+        }
+
+        #[test]
+        fn nor_do_two_of_several_clusters(one in (part(), part(), part(), part()), other in (part(), part(), part(), part())) {
+            let of = |(cluster, kind, namespace, name): &(String, String, String, String)| {
+                context("flux", cluster, kind, namespace, name)
+            };
+            prop_assert_eq!(one == other, of(&one) == of(&other));
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //! longer is cut with an ellipsis, and what isn't is sent byte for byte as the peer sends it.
 
 pub(crate) mod alertmanager;
+pub(crate) mod belfry;
 pub(crate) mod cdevents;
 pub(crate) mod datadog;
 pub(crate) mod discord;

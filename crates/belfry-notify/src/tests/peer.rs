@@ -33,6 +33,14 @@ const REORDERED: [(&str, &str); 3] = [
 pub(super) fn recorded_cases() -> Vec<(&'static str, Case)> {
     let at = |type_: &str, path: &str| Case::new(type_, &format!("http://sink.example{path}"));
     vec![
+        (
+            "belfry",
+            at("belfry", "?cluster=eu").secret(&[("token", "tok"), ("headers", "X-A: b\nBelfry-Event-Id: mine")]),
+        ),
+        (
+            "belfry-signed",
+            at("belfry", "/b/events?cluster=eu").secret(&[("token", "no"), ("hmacKey", "0123456789abcdef\n")]),
+        ),
         ("cdevents", at("cdevents", "/in?a=1").secret(&[("token", "tok")])),
         ("generic", at("generic", "/g").secret(&[("headers", "X-A: b")])),
         ("generic-hmac", at("generic-hmac", "/g").secret(&[("token", "key")])),

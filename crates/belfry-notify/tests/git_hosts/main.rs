@@ -15,7 +15,7 @@ use std::sync::Arc;
 use belfry_api::{Event, LocalObjectReference, ObjectReference, ProviderSpec};
 use belfry_core::{
     ConfigKey, ObjectKey, Seq,
-    notification::{Failure, Notification, Outcome},
+    notification::{Failure, Notification, Outcome, Recorded},
     secret::SecretData,
 };
 use belfry_http::{Clients, Environment};
@@ -53,6 +53,7 @@ fn event(severity: &str, reason: &str) -> Notification {
         change: None,
         memo: Vec::new(),
         commit_status_id: None,
+        recorded: Recorded::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use belfry_core::{
-    ConfigKey, ObjectKey, Time,
+    ConfigKey, ObjectKey, Seq, Time,
     plan::{Change, ObjectState, Origin},
 };
 use tokio_postgres::Row;
@@ -21,9 +21,10 @@ use crate::{
 /// What an event takes up beside its body: its row, its deliveries, their places in indexes.
 pub(super) const ROW: i64 = 512;
 
-const ADD_EVENTS: &str = "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, body)
+const ADD_EVENTS: &str = "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via,
+        body)
     SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT2[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::INT8[],
-        $10::INT2[], $11::INT2[], $12::BYTEA[])";
+        $10::INT2[], $11::INT2[], $12::INT8[], $13::TEXT[], $14::BYTEA[])";
 const ADD_STATES: &str =
     "UPDATE object SET state = new.state FROM unnest($1::INT8[], $2::TEXT[]) new(id, state) WHERE object.id = new.id";
 const ADD_REPEATS: &str = "UPDATE event SET repeats = repeats + more.count
@@ -46,6 +47,8 @@ const KNOW_OBJECTS: [&str; 2] = [
      JOIN object o ON o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind AND o.api_group = k.api_group
          AND o.cluster = k.cluster ORDER BY k.n",
 ];
+const STATES: &str =
+    "SELECT o.id, o.state FROM unnest($1::INT8[]) WITH ORDINALITY k(id, n) JOIN object o USING(id) ORDER BY k.n";
 const KNOW_CONFIGS: [&str; 2] = [
     "INSERT INTO config(kind, namespace, name)
      SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) k(kind, namespace, name)
@@ -54,6 +57,9 @@ const KNOW_CONFIGS: [&str; 2] = [
     "SELECT c.id FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) WITH ORDINALITY k(kind, namespace, name, n)
      JOIN config c ON c.kind = k.kind AND c.namespace = k.namespace AND c.name = k.name ORDER BY k.n",
 ];
+const SENT: &str = "SELECT (SELECT max(e.seq) FROM event e JOIN object o ON o.id = e.object
+         WHERE e.ident = k.ident AND o.cluster = k.cluster)
+     FROM unnest($1::INT8[], $2::TEXT[]) WITH ORDINALITY k(ident, cluster, n) ORDER BY k.n";
 /// What is older than the one in flight gives way to it.
 const WAITING: &str = "SELECT id FROM lane WHERE id = ANY($1) AND EXISTS(SELECT 1 FROM delivery d
     WHERE d.lane = lane.id AND d.state = 0 AND (lane.owner IS NULL OR d.id > COALESCE(lane.first, d.id)))";
@@ -115,12 +121,24 @@ impl PgWriter {
         complete(rows[1].iter().map(object).collect(), keys.len())
     }
 
+    pub(super) fn find_states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>> {
+        let rows = self.link()?.query(STATES, &[&objects])?;
+        let state = |row: &Row| Arc::new(read_state(row.get(0), row.get(1)));
+        complete(rows.iter().map(state).collect(), objects.len())
+    }
+
     pub(super) fn know_configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {
         let kinds = column(keys, |key| key.kind.as_str());
         let (namespaces, names) = (column(keys, |key| &*key.namespace), column(keys, |key| &*key.name));
         self.wrote = true;
         let rows = self.link()?.pipeline(&KNOW_CONFIGS.map(|sql| step(sql, [&kinds, &namespaces, &names])))?;
         complete(rows[1].iter().map(|row| row.get(0)).collect(), keys.len())
+    }
+
+    pub(super) fn find_sent(&mut self, ids: &[(u64, &str)]) -> Result<Vec<Option<Seq>>> {
+        let (idents, clusters) = (column(ids, |id| id.0.cast_signed()), column(ids, |id| id.1));
+        let rows = self.link()?.query(SENT, &[&idents, &clusters])?;
+        complete(rows.iter().map(|row| row.get::<_, Option<i64>>(0).map(Seq)).collect(), ids.len())
     }
 
     pub(super) fn find_waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>> {
@@ -149,6 +167,8 @@ impl PgWriter {
         let (revisions, revs) = (column(events, |new| new.revision), column(events, |new| new.rev));
         let changes = column(events, |new| new.change.map(Change::code).map(small));
         let hints = column(events, |new| new.hints.code().map(small));
+        let idents = column(events, |new| new.sent.map(|sent| sent.identity.cast_signed()));
+        let vias = column(events, |new| new.sent.map(|sent| sent.via.join(" ")));
         let bodies = column(events, |new| new.body);
         let ids: Vec<i64> = appends.states.keys().copied().collect();
         let states: std::result::Result<Vec<String>, _> =
@@ -157,7 +177,7 @@ impl PgWriter {
         let repeats = column(&appends.repeats, |seq| seq.0);
         let mut steps = Vec::new();
         if !events.is_empty() {
-            let params: [super::link::Param<'_>; 12] = [
+            let params: [super::link::Param<'_>; 14] = [
                 &seqs,
                 &objects,
                 &origins,
@@ -169,6 +189,8 @@ impl PgWriter {
                 &revs,
                 &changes,
                 &hints,
+                &idents,
+                &vias,
                 &bodies,
             ];
             steps.push(step(ADD_EVENTS, params));

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use belfry_core::{Seq, Time, limits, plan::Change};
+use belfry_core::{Seq, Time, limits, plan::Change, rollout::Hints};
 use bytes::Bytes;
 use tokio_postgres::Row as Found;
 
@@ -15,7 +15,7 @@ use super::{
     rollouts::{COLUMNS, OBJECT, rollout_row},
 };
 use crate::{
-    engine::{EngineError, Result},
+    engine::{EngineError, Result, via},
     queries::DeliveryKind,
     types::{Claim, Claims, DestId, LaneId, Room, Row, What},
 };
@@ -40,7 +40,8 @@ const NEXT: &str = "SELECT p.dest, (SELECT due FROM lane WHERE lane.dest = p.des
     AND NOT id = ANY($2) ORDER BY due LIMIT 1) FROM unnest($1::INT8[]) WITH ORDINALITY p(dest, n) ORDER BY p.n";
 /// The first deliveries of each lane, as far as there is room for their bodies; the tail as it is when they are read.
 const EVENTS: &str =
-    "SELECT d.lane, d.id, d.event, d.attempts, d.route, d.object, e.origin, e.change, e.body, d.tail FROM (
+    "SELECT d.lane, d.id, d.event, d.attempts, d.route, d.object, e.origin, e.change, e.body, d.tail, e.hints,
+        e.via FROM (
         SELECT x.*, sum(x.size) OVER (PARTITION BY x.lane ORDER BY x.id) - x.size AS of_lane,
             sum(x.size) OVER (ORDER BY l.n, x.id) - x.size AS of_all
         FROM unnest($1::INT8[]) WITH ORDINALITY l(lane, n) CROSS JOIN LATERAL (
@@ -158,6 +159,8 @@ impl PgReader {
             let what = What::Event {
                 origin: origin_from(row.get(6)),
                 change: row.get::<_, Option<i16>>(7).and_then(|code| Change::from_code(code.into())),
+                hints: Hints::from_code(row.get::<_, Option<i16>>(10).map(i64::from)),
+                via: via(row.get(11)),
                 body: Bytes::from(row.get::<_, Vec<u8>>(8)),
             };
             lane.1.push(Row { newest: row.get::<_, i64>(1) >= lane.0, ..delivery(row, what, &known)? });

@@ -4,6 +4,7 @@
 //! claimed with `SKIP LOCKED` and belong to a replica as long as it is heard of. `NOTIFY` wakes the others.
 
 mod append;
+mod circuits;
 mod claim;
 mod filter;
 mod flight;

@@ -1,6 +1,6 @@
 //! Reading: claims.
 
-use belfry_core::{Seq, Time, limits, plan::Change};
+use belfry_core::{Seq, Time, limits, plan::Change, rollout::Hints};
 use bytes::Bytes;
 use rusqlite::Connection;
 
@@ -11,7 +11,7 @@ use super::{
     rollouts::COLUMNS,
 };
 use crate::{
-    engine::Result,
+    engine::{Result, via},
     queries::DeliveryKind,
     types::{Claim, Claims, DestId, LaneId, Room, Row, What},
 };
@@ -92,7 +92,7 @@ impl SqliteReader {
 
     fn find_rows(&self, connection: &Connection, lane: LaneId, tail: i64) -> Result<Vec<Row>> {
         let mut statement = connection.prepare_cached(
-            "SELECT d.id, d.event, d.attempts, d.route, d.object, e.origin, e.change, e.body
+            "SELECT d.id, d.event, d.attempts, d.route, d.object, e.origin, e.change, e.body, e.hints, e.via
              FROM delivery d INDEXED BY delivery_pending CROSS JOIN event e ON e.seq = d.event
              WHERE d.lane = ?1 AND d.state = 0 ORDER BY d.id LIMIT ?2",
         )?;
@@ -116,6 +116,8 @@ impl SqliteReader {
                 what: What::Event {
                     origin: origin_from(row.get(5)?),
                     change: row.get::<_, Option<i64>>(6)?.and_then(Change::from_code),
+                    hints: Hints::from_code(row.get(8)?),
+                    via: via(row.get(9)?),
                     body: Bytes::from(body),
                 },
             });

@@ -16,7 +16,7 @@ const LOCK: &str = "belfry.lock";
 /// Bytes of one value; well above the largest body.
 const VALUE: i32 = 16 << 20;
 /// Pages of the write-ahead log after which a commit checkpoints by itself.
-const BACKSTOP: u32 = 16384;
+pub(super) const BACKSTOP: u32 = 16384;
 
 /// One step each; `user_version` says how many were made. A step that was released is never changed.
 const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
@@ -57,7 +57,8 @@ CREATE TABLE attempt(
     PRIMARY KEY(delivery, n)) STRICT, WITHOUT ROWID;
 ";
 
-/// Rollouts, state lanes, webhooks. `rev` and `digest` are numbers of revisions and commits.
+/// Rollouts, state lanes, webhooks. `rev` and `digest` are numbers of revisions and commits. Of events that another Belfry passed
+/// on: the number of their id, and the stores that they were in. And this store's own name.
 const SECOND: &str = "
 CREATE TABLE rollout(
     id INTEGER PRIMARY KEY, object INTEGER NOT NULL, rev INTEGER NOT NULL, digest INTEGER, revision TEXT NOT NULL,
@@ -75,7 +76,11 @@ CREATE TABLE hook(
 CREATE INDEX hook_receiver ON hook(receiver, refused, seq);
 ALTER TABLE event ADD COLUMN rev INTEGER;
 ALTER TABLE event ADD COLUMN hints INTEGER;
+ALTER TABLE event ADD COLUMN ident INTEGER;
+ALTER TABLE event ADD COLUMN via TEXT;
 CREATE INDEX event_rev ON event(rev, seq) WHERE rev IS NOT NULL;
+CREATE INDEX event_ident ON event(ident) WHERE ident IS NOT NULL;
+INSERT INTO meta VALUES('name', CAST(lower(hex(randomblob(8))) AS BLOB));
 ALTER TABLE lane ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN rollout INTEGER;
 ALTER TABLE delivery ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
@@ -150,7 +155,27 @@ impl Place {
             transaction.execute_batch(&format!("PRAGMA user_version = {}", step + 1))?;
             transaction.commit()?;
         }
+        // From here on the log is flushed by another thread.
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         Ok(())
+    }
+
+    /// The file of the database, to flush it.
+    pub fn database(&self) -> Result<File, OpenError> {
+        let io = |source| OpenError::Io { path: self.file.clone(), source };
+        OpenOptions::new().read(true).write(true).open(&self.file).map_err(io)
+    }
+
+    /// The folder of the database.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The write-ahead log.
+    pub fn log(&self) -> PathBuf {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        log.into()
     }
 
     /// A connection that only reads.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use belfry_core::{
     Seq,
+    passed::{Sent, identity},
     plan::{Candidate, Change},
 };
-use belfry_store::Appended;
+use belfry_store::{Appended, What};
 
 use super::{Fixture, START, World, event};
 
@@ -88,6 +89,71 @@ pub async fn the_same_body_is_the_same_event<F: Fixture>() {
     assert_eq!(world.append(event(1, "app", &["a"])).await, Appended::Repeat { of: first });
     world.pass(Duration::from_secs(1));
     assert!(matches!(world.append(event(1, "app", &["a"])).await, Appended::Stored { .. }));
+}
+
+/// An event that a cluster sent with this id; all of them have the same key and body.
+fn sent(cluster: &str, id: &str) -> Candidate {
+    let mut candidate = event(1, "app", &["a"]);
+    candidate.object.cluster = cluster.into();
+    let identity = identity(cluster, id).unwrap();
+    Candidate { sent: Some(Box::new(Sent { identity, via: vec!["0a".into(), "1b".into()] })), ..candidate }
+}
+
+pub async fn the_same_id_is_the_same_event_however_late<F: Fixture>() {
+    let mut world = World::<F>::new();
+    let first = world.stored(sent("eu", "1")).await;
+    world = world.crash();
+    assert_eq!(world.append(sent("eu", "1")).await, Appended::Repeat { of: first });
+    world.pass(Duration::from_secs(20 * 24 * 3600));
+    assert_eq!(world.append(sent("eu", "1")).await, Appended::Repeat { of: first });
+    assert_eq!(world.store.event(first).await.unwrap().unwrap().repeats, 2);
+    // What was kept of it is gone, and so is what was known.
+    world.pass(world.options.retention_age);
+    let dest = world.dest("a").await;
+    let claim = world.claim_one(dest).await;
+    let What::Event { via, .. } = &claim.rows[0].what else { panic!("{claim:?}") };
+    assert_eq!(*via, ["0a", "1b"]);
+    world.deliver(&claim).await;
+    world.store.prune().await.unwrap();
+    assert!(matches!(world.append(sent("eu", "1")).await, Appended::Stored { .. }));
+}
+
+pub async fn with_ids_nothing_else_makes_a_repeat<F: Fixture>() {
+    let world = World::<F>::new();
+    let plain = world.stored(Candidate { sent: None, ..sent("eu", "1") }).await;
+    let ids = ["1", "2", "3"];
+    let mut seqs = vec![plain];
+    for id in ids {
+        seqs.push(world.stored(sent("eu", id)).await);
+    }
+    seqs.push(world.stored(sent("us", "1")).await);
+    assert!(seqs.is_sorted());
+    // One without an id is still known by its body.
+    let again = Candidate { sent: None, ..sent("eu", "1") };
+    assert!(matches!(world.append(again).await, Appended::Repeat { .. }));
+    // The number alone says nothing of another cluster's.
+    let mut other = sent("us", "2");
+    other.sent.as_mut().unwrap().identity = identity("eu", "2").unwrap();
+    assert!(matches!(world.append(other).await, Appended::Stored { .. }));
+}
+
+pub async fn ids_are_known_within_a_batch<F: Fixture>() {
+    let world = World::<F>::new();
+    let mut appends = tokio::task::JoinSet::new();
+    for n in 0..60 {
+        let store = world.store.clone();
+        appends.spawn(async move { store.append(sent("eu", &(n % 3).to_string())).await.unwrap() });
+    }
+    let answers = appends.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Appended::Stored { .. })).count(), 3);
+}
+
+pub async fn a_store_has_a_name_of_its_own<F: Fixture>() {
+    let world = World::<F>::new();
+    let name = world.store.name().to_owned();
+    assert!(name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+    assert_ne!(World::<F>::new().store.name(), name);
+    assert_eq!(world.crash().store.name(), name);
 }
 
 /// However the writer cuts events into batches, the answers are those of one after the other.

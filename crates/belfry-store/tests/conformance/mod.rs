@@ -195,6 +195,7 @@ pub fn event(n: u64, object: &str, providers: &[&str]) -> Candidate {
         rollout: None,
         dedupe: n,
         body_hash: n | 1 << 63,
+        sent: None,
         body: format!("{{\"message\":\"event {n}\"}}").into(),
         routes: providers.iter().map(route).collect(),
     }
@@ -265,7 +266,8 @@ macro_rules! suite {
     ($fixture:ty) => {
         $crate::suite!(@ $fixture: append [
             it_answers_what_happened, numbers_only_grow, repeats_are_counted_on_the_first, repeats_survive_a_crash,
-            the_same_body_is_the_same_event, a_batch_sees_its_own_events, states_survive_a_crash, many_at_once,
+            the_same_body_is_the_same_event, the_same_id_is_the_same_event_however_late,
+            with_ids_nothing_else_makes_a_repeat, ids_are_known_within_a_batch, a_store_has_a_name_of_its_own, a_batch_sees_its_own_events, states_survive_a_crash, many_at_once,
             bodies_are_bytes, the_head_moves,
         ]);
         $crate::suite!(@ $fixture: lanes [

@@ -37,6 +37,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use grant::Holder;
 pub use person::Person;
+pub use sender::Sender;
 
 use self::{rules::Rules, strangers::Strangers};
 use crate::{

@@ -6,7 +6,7 @@ use belfry_core::ObjectKey;
 /// The group of the resource that stands for a cluster as a whole. There is no such object, only rules about it.
 const CLUSTERS: &str = "belfry.dev";
 /// What the local cluster is called in rules if it has no name.
-pub(super) const LOCAL: &str = "local";
+pub(super) const LOCAL: &str = belfry_core::config::LOCAL;
 
 /// Whether a user may see what is known of an object: who may get it. What other clusters tell, and events without an
 /// object, are for who may get the cluster as a whole. `local` is the name of the local cluster.

@@ -1,4 +1,5 @@
-//! Signatures of posted events: Flux's, over the body alone, and Belfry's own, over id, time and body.
+//! Signatures of posted events: Flux's, over the body alone, and Belfry's own, over id, time and body, and over what a
+//! Belfry that passes it on says of it.
 
 use std::time::Duration;
 
@@ -11,7 +12,10 @@ use sha2::Sha256;
 const FLUX: &str = "x-signature";
 const SIGNATURE: &str = "belfry-signature";
 const TIMESTAMP: &str = "belfry-timestamp";
-const EVENT_ID: &str = "belfry-event-id";
+/// What identifies an event among those of its cluster.
+pub(super) const EVENT_ID: &str = "belfry-event-id";
+/// What a Belfry says of an event that it passes on.
+pub(super) const PASSED: &str = "belfry-passed";
 /// How far a clock may be from ours, either way. A body that comes again within it is the same event.
 const WINDOW: Duration = Duration::from_secs(300);
 /// Characters of an id.
@@ -23,6 +27,18 @@ pub(super) struct Signature {
     tag: Vec<u8>,
     /// What is signed before the body.
     head: String,
+    vouches: Vouches,
+}
+
+/// How much of a request its credential vouches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vouches {
+    /// The body.
+    Body,
+    /// The body and its id.
+    Id,
+    /// All of it.
+    All,
 }
 
 impl Signature {
@@ -33,8 +49,12 @@ impl Signature {
     pub(super) fn read(headers: &HeaderMap, now: Time) -> Result<Option<Self>, &'static str> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         if let Some(signature) = text(SIGNATURE) {
-            let tag = signature.strip_prefix("v1=").and_then(tag);
-            let tag = tag.ok_or("Belfry-Signature is not v1= and 64 hex digits")?;
+            let (version, digits) = signature.split_once('=').unwrap_or_default();
+            let (tag, vouches) = match (version, tag(digits)) {
+                ("v1", Some(tag)) => (tag, Vouches::Id),
+                ("v2", Some(tag)) => (tag, Vouches::All),
+                _ => return Err("Belfry-Signature is not v1= or v2= and 64 hex digits"),
+            };
             let id = text(EVENT_ID).filter(|id| !id.is_empty() && id.len() <= ID);
             let id = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()));
             let id = id.ok_or("Belfry-Event-Id is not 1 to 128 visible characters")?;
@@ -45,11 +65,21 @@ impl Signature {
             if signed.0.abs_diff(now.0) > WINDOW.as_micros() as u64 {
                 return Err("Belfry-Timestamp is more than five minutes from this clock");
             }
-            return Ok(Some(Self { tag, head: format!("v1\n{id}\n{seconds}\n") }));
+            let passed = match vouches {
+                Vouches::All => format!("{}\n", text(PASSED).unwrap_or_default()),
+                _ => String::new(),
+            };
+            return Ok(Some(Self { tag, head: format!("{version}\n{id}\n{seconds}\n{passed}"), vouches }));
         }
         let Some(signature) = text(FLUX) else { return Ok(None) };
         let tag = signature.strip_prefix("sha256=").and_then(tag);
-        Ok(Some(Self { tag: tag.ok_or("X-Signature is not sha256= and 64 hex digits")?, head: String::new() }))
+        let tag = tag.ok_or("X-Signature is not sha256= and 64 hex digits")?;
+        Ok(Some(Self { tag, head: String::new(), vouches: Vouches::Body }))
+    }
+
+    /// What it covers.
+    pub(super) fn vouches(&self) -> Vouches {
+        self.vouches
     }
 
     /// Whether this key made it, compared in constant time.
@@ -91,6 +121,9 @@ mod tests {
     const OWN_TAG: &str = "7ad090652d812603bb939a619cf631bc6cdeb615d76fff29ca111822965aa4c8";
     const SECONDS: i64 = 1_767_323_045;
 
+    /// `printf 'v2\n%s\n%s\n%s\n%s' 42 1767323045 'form=recorder; via=0a' "$BODY" | openssl dgst -sha256 -hmac "$KEY"`
+    const PASSED_TAG: &str = "eed1facf7d6c40bd8e9986f875f8e42b09bfd895c3addbc817e5412239e88edb";
+
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
@@ -116,6 +149,27 @@ mod tests {
     }
 
     #[test]
+    fn the_second_version_covers_what_is_said_of_the_event_too() {
+        let signature = format!("v2={PASSED_TAG}");
+        let with = |passed: Option<&'static str>| {
+            let mut pairs = vec![(SIGNATURE, signature.as_str()), (EVENT_ID, "42"), (TIMESTAMP, "1767323045")];
+            pairs.extend(passed.map(|passed| (PASSED, passed)));
+            read(&pairs, SECONDS).unwrap().unwrap()
+        };
+        assert!(with(Some("form=recorder; via=0a")).is_by(KEY, BODY));
+        for other in [Some("form=recorder; via=0b"), Some(""), None] {
+            assert!(!with(other).is_by(KEY, BODY), "{other:?}");
+        }
+        let covers = |signature: &str| {
+            let read = read(&[(SIGNATURE, signature), (EVENT_ID, "42"), (TIMESTAMP, "1767323045")], SECONDS);
+            read.unwrap().unwrap().vouches()
+        };
+        assert_eq!((covers(&signature), covers(&format!("v1={OWN_TAG}"))), (Vouches::All, Vouches::Id));
+        let flux = read(&[(FLUX, &format!("sha256={FLUX_TAG}"))], 0).unwrap().unwrap();
+        assert_eq!(flux.vouches(), Vouches::Body);
+    }
+
+    #[test]
     fn every_part_is_signed_and_must_be_right() {
         let good = format!("v1={OWN_TAG}");
         let with = |signature: &str, id: &str, time: &str, now: i64| {
@@ -134,6 +188,7 @@ mod tests {
         for (signature, id, time) in [
             ("", "42", "1767323045"),
             ("v2=00", "42", "1767323045"),
+            (&good.replace("v1", "v3"), "42", "1767323045"),
             (&good[..66], "42", "1767323045"),
             (&good, "", "1767323045"),
             (&good, "4 2", "1767323045"),

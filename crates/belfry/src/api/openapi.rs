@@ -135,8 +135,8 @@ fn table() -> Vec<Operation> {
             .answers(JSON, flux_events),
         Operation {
             takes: Some(flux_event),
-            ..Operation::post("/events", "Takes in an event that a generic or generic-hmac Provider passes on")
-                .refuses(&[400, 413])
+            ..Operation::post("/events", "Takes in an event that a belfry, generic or generic-hmac Provider passes on")
+                .refuses(&[400, 409, 413])
         },
         get("/api/v1/events", "Events, newest first")
             .query(fields::<events::ListParameters>)

@@ -43,6 +43,7 @@ impl Check {
             no_cross_namespace_refs: self.no_cross_namespace_refs,
             runtime_namespace: self.runtime_namespace,
             no_alert_commit_status: !self.feature_gates.is_on(FeatureGates::ALERT_COMMIT_STATUS),
+            ..Options::default()
         };
         let (snapshot, findings) = config::compile(&loaded.documents, &Snapshot::default(), &options);
         let mut out = std::io::stdout().lock();

@@ -3,21 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use belfry_core::{
-    ObjectKey, Time,
+    Time,
     announcement::Announcement,
     config::{AlertRule, ProviderRule},
-    decide::{Decision, Head, decide, expired},
+    decide::{AgeLimit, Decision, Head, decide, expired},
     event,
-    notification::{Failure, Notification, Outcome},
+    notification::{Failure, Notification, Outcome, Recorded},
+    passed::Passed,
     plan::{Change, Origin},
-    rollout::{self, Phase},
+    rollout::Hints,
 };
-use belfry_store::{
-    AttemptOutcome, AttemptRecord, Claim, Finish, ObjectFilter, RolloutQuery, Row, RowResult, RowState, Settlement,
-    What,
-};
+use belfry_store::{AttemptOutcome, AttemptRecord, Claim, Finish, Row, RowResult, RowState, Settlement, What};
+use bytes::Bytes;
 
-use super::{Cause, Destination, Shared, status, trigger};
+use super::{Cause, Destination, Shared, confirm, status, trigger};
 use crate::metrics::DeliveryLabels;
 
 /// How long a delivery waits whose Alert or Provider is suspended or gone; a change of the configuration ends it sooner.
@@ -25,10 +24,9 @@ const HELD: Duration = Duration::from_secs(300);
 
 /// How often it is looked whether an object's status confirms what an event says.
 const CONFIRM_EVERY: Duration = Duration::from_millis(500);
-/// How long later events of the object wait behind it.
-const CONFIRM_SOON: Duration = Duration::from_secs(10);
-/// How long that may take: Helm's tests, which come before, have minutes.
-const CONFIRM: Duration = Duration::from_secs(900);
+
+/// The type of Provider that passes events on to another Belfry.
+const HUB: &str = "belfry";
 
 /// What came of one delivery.
 pub(super) enum Step {
@@ -44,10 +42,14 @@ pub(super) enum Step {
 
 /// What a delivery to a notifier tells.
 #[derive(Clone, Copy)]
-struct Told<'a> {
-    origin: Origin,
-    change: Option<Change>,
-    body: &'a [u8],
+pub(super) struct Told<'a> {
+    pub origin: Origin,
+    pub change: Option<Change>,
+    /// What was known of its object when it came.
+    pub hints: Hints,
+    /// The stores that it was in before.
+    pub via: &'a [String],
+    pub body: &'a Bytes,
 }
 
 /// Drains a claimed lane, as far as its provider lets it.
@@ -83,7 +85,7 @@ pub async fn drain(shared: Arc<Shared>, dest: Arc<Destination>, claim: Claim) {
                 break;
             }
             Step::Unconfirmed => {
-                let (now, late) = (shared.now(), shared.now().since(row.created) > CONFIRM_SOON);
+                let (now, late) = (shared.now(), shared.now().since(row.created) > confirm::SOON);
                 finish = wait(row, now.after(CONFIRM_EVERY), late);
                 break;
             }
@@ -107,8 +109,10 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
     if provider.is_some_and(|provider| provider.spec.suspend) {
         return Step::Held { step_aside: false };
     }
-    let told = match &row.what {
-        What::Event { origin, change, body } => Told { origin: *origin, change: *change, body },
+    let mut told = match &row.what {
+        What::Event { origin, change, hints, via, body } => {
+            Told { origin: *origin, change: *change, hints: *hints, via, body }
+        }
         What::Trigger { asked } => return trigger::step(shared, dest, row, *asked).await,
         What::Rollout { rollout, origin, body } => {
             let told = status::Told { rollout, origin: *origin, body, memo, recovered };
@@ -120,7 +124,10 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
     };
     let cause = Cause { key: &alert.key, uid: &alert.uid };
     let kind = provider.map_or("", |provider| provider.spec.type_.as_str());
-    let limit = alert.max_age.unwrap_or_else(|| belfry_notify::age_limit(kind).duration());
+    let limit = alert.max_age.unwrap_or_else(|| match belfry_notify::age_limit(kind) {
+        AgeLimit::Retention => shared.store.retention_age(),
+        limit => limit.duration(),
+    });
     let head = Head { created: row.created, attempts: row.attempts, newest: row.newest };
     if let Some(Decision::Dead { reason }) = expired(head, limit, shared.now()) {
         shared.announce_failure(cause, row, &reason);
@@ -128,14 +135,8 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
         return Step::Ended(result, None);
     }
 
-    if kind == "cdevents" && is_unconfirmed(shared, row, told).await {
-        if shared.now().since(row.created) < CONFIRM || !shared.environment.is_current() {
-            return Step::Unconfirmed;
-        }
-        let reason = "the object's own status never said what the event says".to_owned();
-        shared.announce_failure(cause, row, &reason);
-        let result = RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) };
-        return Step::Ended(result, None);
+    if let Some(step) = unconfirmed(shared, kind, cause, row, &mut told).await {
+        return step;
     }
     let start = shared.now();
     let (outcome, learned) = attempt(shared, dest, alert, provider, row, told, memo).await;
@@ -157,6 +158,7 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
             Step::Ended(result(state), learned)
         }
         Decision::Retry { at, step_aside } => {
+            let step_aside = step_aside && (kind != HUB || is_its_own_fault(&outcome));
             Step::Again { result: result(RowState::Retry), at, step_aside, memo: None }
         }
         Decision::Dead { reason } => {
@@ -167,30 +169,37 @@ async fn step(shared: &Shared, dest: &Destination, row: &Row, memo: &[u8], recov
     }
 }
 
-/// Whether it tells of a success of a watched object that its rollout doesn't have: a pipeline would go on although the
-/// object's status says otherwise, or nothing yet.
-async fn is_unconfirmed(shared: &Shared, row: &Row, told: Told<'_>) -> bool {
-    let Ok(event) = event::read(told.body) else { return false };
-    if event.severity != "info" || !rollout::is_success(&event.reason) {
-        return false;
+/// What becomes of a delivery instead of an attempt, if its object's status doesn't say yet what it tells.
+async fn unconfirmed(shared: &Shared, kind: &str, cause: Cause<'_>, row: &Row, told: &mut Told<'_>) -> Option<Step> {
+    match kind {
+        "cdevents" if confirm::is_awaited(shared, row, *told).await => {
+            if shared.now().since(row.created) < confirm::LONG || !shared.environment.is_current() {
+                return Some(Step::Unconfirmed);
+            }
+            let reason = "the object's own status never said what the event says".to_owned();
+            shared.announce_failure(cause, row, &reason);
+            let result = RowResult { delivery: row.id, attempt: None, state: RowState::Dead(reason) };
+            Some(Step::Ended(result, None))
+        }
+        HUB => match confirm::status(shared, row, *told).await {
+            Some(status) => {
+                told.hints.status = status;
+                None
+            }
+            None => Some(Step::Unconfirmed),
+        },
+        _ => None,
     }
-    let metadata = event::combine(&event, told.origin, &Default::default()).metadata;
-    let Some(revision) = metadata.get("revision") else { return false };
-    if shared.configuration.hints(&row.object, Some(revision)).status.is_none() {
-        return false;
-    }
-    let ObjectKey { cluster, group, kind, namespace, name } = (*row.object).clone();
-    let [cluster, group, kind, namespace, name] = [cluster, group, kind, namespace, name].map(Some);
-    let query = RolloutQuery {
-        object: ObjectFilter { cluster, group, kind, namespace, name },
-        revision: Some(revision.clone()),
-        limit: 1,
-        ..RolloutQuery::default()
+}
+
+/// Whether it is this event that a hub can't take. One that catches up has old events only: what the hub can't do for any of
+/// them must not bring them out of their order.
+fn is_its_own_fault(outcome: &Outcome) -> bool {
+    let status = match outcome {
+        Outcome::Retry(failure) => failure.status,
+        _ => None,
     };
-    match shared.store.rollouts(query).await {
-        Ok(page) => page.items.first().is_none_or(|rollout| rollout.state != Phase::Succeeded),
-        Err(_) => true,
-    }
+    status.is_some_and(|status| !matches!(status, 408 | 429 | 502..=504))
 }
 
 /// An attempt as it is kept.
@@ -249,6 +258,7 @@ fn notification(
     {
         return Err(Outcome::Skipped("commit status updates are not for this type of Provider"));
     }
+    let recorded = recorded(shared, row, told);
     let combined = event::combine(&event, told.origin, &alert.spec);
     if row.attempts == 0 && !combined.conflicts.is_empty() {
         shared.environment.announce(Announcement {
@@ -279,7 +289,20 @@ fn notification(
         alert_uid: alert.uid.clone(),
         provider_uid: provider.uid.clone(),
         commit_status_id,
+        recorded,
     })
+}
+
+/// The event as it was recorded, with what who passes it on says of it.
+fn recorded(shared: &Shared, row: &Row, told: Told<'_>) -> Recorded {
+    let store = shared.store.name();
+    let via = told.via.iter().cloned().chain([store.to_owned()]).collect();
+    Recorded {
+        id: format!("{store}-{}", row.cause.0),
+        body: told.body.clone(),
+        passed: Passed { form: Some(told.origin), hints: told.hints, via },
+        at: shared.now(),
+    }
 }
 
 pub(super) fn labels(dest: &Destination, kind: &str, outcome: &Outcome) -> DeliveryLabels {
@@ -305,5 +328,25 @@ fn failure(outcome: &Outcome) -> Option<&Failure> {
     match outcome {
         Outcome::Retry(failure) | Outcome::Misconfigured(failure) | Outcome::Rejected(failure) => Some(failure),
         Outcome::Delivered | Outcome::Skipped(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_hub_holds_against_one_event_lets_others_pass_it() {
+        let retry = |status| Outcome::Retry(Failure { status, ..Failure::default() });
+        for (outcome, expected) in [
+            (retry(Some(500)), true),
+            (retry(Some(503)), false),
+            (retry(Some(429)), false),
+            (retry(Some(502)), false),
+            (retry(None), false),
+            (Outcome::Misconfigured(Failure { status: Some(401), ..Failure::default() }), false),
+        ] {
+            assert_eq!(is_its_own_fault(&outcome), expected, "{outcome:?}");
+        }
     }
 }

@@ -140,7 +140,8 @@ async fn attempt(
         Ok(None) => return Outcome::Skipped("no object is expected to go to this commit").into(),
         Err(error) => return Outcome::Retry(Failure::new(error.to_string())).into(),
     };
-    let context = match context(rule, provider, row, told) {
+    let local = shared.configuration.cluster();
+    let context = match context(rule, provider, row, told, local) {
         Ok(context) => context,
         Err(error) => return Outcome::Rejected(Failure::new(error)).into(),
     };
@@ -210,7 +211,7 @@ async fn desired(
     commit: &str,
 ) -> Result<Option<(Desired, Option<String>)>, Unanswered> {
     if rule.spec.aggregate == Aggregate::All {
-        let found = members(shared, rule, row, commit).await?;
+        let found = members(shared, rule, commit).await?;
         let members = found.iter().map(|it| Member { object: &it.object, rollout: it.rollout.as_ref().map(standing) });
         let members: Vec<_> = members.collect();
         return Ok(of_all(&rule.spec, &members).map(|desired| (desired, None)));
@@ -231,13 +232,14 @@ async fn desired(
 }
 
 /// The objects of the CommitStatus that are to go to a commit.
-async fn members(shared: &Shared, rule: &CommitStatusRule, row: &Row, commit: &str) -> Result<Vec<Found>, Unanswered> {
+async fn members(shared: &Shared, rule: &CommitStatusRule, commit: &str) -> Result<Vec<Found>, Unanswered> {
     let selects = |object: &ObjectKey| shared.configuration.shows(&rule.key, object);
     ExpectedSet {
         store: &shared.store,
         configuration: &shared.configuration,
         revision: commit,
-        cluster: Some(&row.object.cluster),
+        // One context, and one lane, for all clusters that it selects from.
+        cluster: None,
         named: Vec::new(),
         selects: Some(&selects),
         releases: false,
@@ -258,13 +260,21 @@ fn standing(row: &RolloutRow) -> Standing<'_> {
     }
 }
 
-fn context(rule: &CommitStatusRule, provider: &ProviderRule, row: &Row, told: &Told<'_>) -> Result<String, String> {
+/// The context of an object. Those of other clusters name theirs, so that objects of one name don't share a context.
+fn context(
+    rule: &CommitStatusRule,
+    provider: &ProviderRule,
+    row: &Row,
+    told: &Told<'_>,
+    local: &str,
+) -> Result<String, String> {
     let spec = &rule.spec;
     let object = &row.object;
     if spec.aggregate == Aggregate::All {
         return Ok(spec.prefix.clone());
     }
-    let own = || Ok(belfry_notify::context(&spec.prefix, &object.kind, &object.namespace, &object.name));
+    let cluster = if object.cluster == local { "" } else { &object.cluster };
+    let own = || Ok(belfry_notify::context(&spec.prefix, cluster, &object.kind, &object.namespace, &object.name));
     if spec.context_expr.is_none() {
         return own();
     }

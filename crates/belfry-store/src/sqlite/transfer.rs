@@ -29,6 +29,7 @@ const PART: &str = ".part";
 const WAITING: &str = "SELECT c.kind, c.namespace, c.name, p.count, p.oldest FROM (
         SELECT dest, count(*) AS count, min(id) AS oldest FROM delivery WHERE state = 0 GROUP BY dest) p
     JOIN config c ON c.id = p.dest ORDER BY p.count DESC, c.namespace, c.name";
+const NAME: &str = "SELECT CAST(value AS TEXT) FROM meta WHERE name = 'name'";
 /// What SQLite puts beside a database.
 const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
@@ -106,7 +107,9 @@ impl Source {
         let number = |sql: &str| self.number(sql).map_err(|error| self.failed(error));
         let event = number("SELECT max(seq) FROM event")?;
         let seq = number("SELECT max(seq) FROM hook")?.max(number("SELECT max(id) FROM rollout")?).max(event);
-        Ok(Head { seq, event, delivery: number("SELECT max(id) FROM delivery")? })
+        let delivery = number("SELECT max(id) FROM delivery")?;
+        let name = self.connection.query_row(NAME, [], |row| row.get(0)).map_err(|error| self.failed(error))?;
+        Ok(Head { name, seq, event, delivery })
     }
 
     fn count(&self, table: Table, window: &Window) -> Result<u64, TransferError> {
@@ -299,8 +302,10 @@ impl Load for SqliteLoad {
     }
 
     /// Where the numbers go on is what the newest rows say.
-    fn settle(&mut self, _head: Head) -> Result<(), TransferError> {
+    fn settle(&mut self, head: &Head) -> Result<(), TransferError> {
         let source = self.source()?;
+        let named = source.connection.execute("UPDATE meta SET value = ?1 WHERE name = 'name'", [head.name.as_bytes()]);
+        named.map_err(|error| source.failed(error))?;
         source.connection.execute_batch("COMMIT").map_err(|error| source.failed(error))
     }
 
@@ -385,7 +390,7 @@ mod tests {
             names.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
         };
         let mut known: Vec<&str> = Table::ALL.map(Table::name).into();
-        // Holds nothing that lasts.
+        // Its one row that lasts is the name.
         known.push("meta");
         known.sort_unstable();
         assert_eq!(names("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"), known);

@@ -81,12 +81,35 @@ fn no_replicas(link: &mut Link) -> Result<(), TransferError> {
     )))
 }
 
+/// A connection that lets go of everything when it is dropped, not only when the server finds that it is closed.
+struct Held(Link);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.batch("ROLLBACK; SELECT pg_advisory_unlock_all()");
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Link {
+        &mut self.0
+    }
+}
+
 /// A database that is there, as it is in one snapshot.
-pub(crate) struct PgDump(Link);
+pub(crate) struct PgDump(Held);
 
 /// Opens a database for reading; `alone`: no server may have it meanwhile.
 pub(crate) fn dump(database: &Database, alone: bool) -> Result<PgDump, TransferError> {
-    let mut link = connect(database)?;
+    let mut link = Held(connect(database)?);
     if alone {
         lock(&mut link)?;
         no_replicas(&mut link)?;
@@ -120,9 +143,10 @@ impl Dump for PgDump {
 }
 
 fn head(link: &mut Link) -> Result<Head, TransferError> {
-    let rows = link.query("SELECT seq, event, delivery FROM head", &[]).map_err(failed)?;
+    let sql = "SELECT seq, event, delivery, value FROM head, meta WHERE name = 'name'";
+    let rows = link.query(sql, &[]).map_err(failed)?;
     let row = rows.first().ok_or_else(|| TransferError::Missing(SITE.into()))?;
-    Ok(Head { seq: row.get(0), event: row.get(1), delivery: row.get(2) })
+    Ok(Head { seq: row.get(0), event: row.get(1), delivery: row.get(2), name: row.get(3) })
 }
 
 fn count(link: &mut Link, table: Table, window: &Window) -> Result<u64, TransferError> {
@@ -205,19 +229,19 @@ fn cells(table: Table, row: &tokio_postgres::Row) -> Vec<Cell> {
 
 /// A database that is being filled, in a transaction that is not committed yet.
 pub(crate) struct PgLoad {
-    link: Link,
+    link: Held,
     batch: Option<(Table, Batch)>,
     days: partition::Days,
 }
 
 /// Begins to fill a database, which gets the schema if it has none, and must have nothing else in it.
 pub(crate) fn load(database: &Database) -> Result<PgLoad, TransferError> {
-    let mut link = patient(database)?;
+    let mut first = Held(patient(database)?);
     // Else bringing it to the schema would wait for whoever has it.
-    lock(&mut link)?;
-    link.batch("SELECT pg_advisory_unlock_all()").map_err(failed)?;
+    lock(&mut first)?;
+    drop(first);
     schema::migrate(database)?;
-    let mut link = connect(database)?;
+    let mut link = Held(connect(database)?);
     lock(&mut link)?;
     no_replicas(&mut link)?;
     link.batch("BEGIN").map_err(failed)?;
@@ -378,7 +402,7 @@ impl Load for PgLoad {
         batch.push(record)
     }
 
-    fn settle(&mut self, given: Head) -> Result<(), TransferError> {
+    fn settle(&mut self, given: &Head) -> Result<(), TransferError> {
         self.write()?;
         let numbers = |table: &str| {
             format!(
@@ -389,6 +413,8 @@ impl Load for PgLoad {
         let steps =
             [step(&configs, []), step(&objects, []), step(HEAD, [&given.seq, &given.event, &given.delivery, &ROW])];
         self.link.pipeline(&steps).map_err(failed)?;
+        let rename = "UPDATE meta SET value = $1 WHERE name = 'name'";
+        self.link.query(rename, &[&given.name]).map_err(failed)?;
         self.link.batch("ANALYZE config, object, event, rollout, hook, lane, delivery, attempt").map_err(failed)
     }
 

@@ -29,6 +29,7 @@ const PART: &str = ".part";
 const WAITING: &str = "SELECT c.kind, c.namespace, c.name, p.count, p.oldest FROM (
         SELECT dest, count(*) AS count, min(id) AS oldest FROM delivery WHERE state = 0 GROUP BY dest) p
     JOIN config c ON c.id = p.dest ORDER BY p.count DESC, c.namespace, c.name";
+const NAME: &str = "SELECT CAST(value AS TEXT) FROM meta WHERE name = 'name'";
 /// What SQLite puts beside a database.
 const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
@@ -106,7 +107,9 @@ impl Source {
         let number = |sql: &str| self.number(sql).map_err(|error| self.failed(error));
         let event = number("SELECT max(seq) FROM event")?;
         let seq = number("SELECT max(seq) FROM hook")?.max(number("SELECT max(id) FROM rollout")?).max(event);
-        Ok(Head { seq, event, delivery: number("SELECT max(id) FROM delivery")? })
+        let delivery = number("SELECT max(id) FROM delivery")?;
+        let name = self.connection.query_row(NAME, [], |row| row.get(0)).map_err(|error| self.failed(error))?;
+        Ok(Head { name, seq, event, delivery })
     }
 
     fn count(&self, table: Table, window: &Window) -> Result<u64, TransferError> {
@@ -171,8 +174,6 @@ pub(crate) struct SqliteLoad {
     /// `None` once it is closed.
     source: Option<Source>,
     inserts: Vec<String>,
-    /// What makes the indexes, which is done at the end.
-    indexes: Vec<String>,
     file: PathBuf,
     place: Place,
 }
@@ -187,11 +188,16 @@ pub(crate) fn load(folder: &Path) -> Result<SqliteLoad, TransferError> {
     place.file = file.with_file_name(format!("{FILE}{PART}"));
     remove(&place.file)?;
     let connection = place.writer()?;
-    let mut load = SqliteLoad { source: None, inserts: Vec::new(), indexes: Vec::new(), file, place };
-    let source = Source { connection, site: folder.display().to_string() };
-    load.indexes = prepare(&source.connection).map_err(|error| source.failed(error))?;
-    load.inserts = Table::ALL.into_iter().map(insert).collect();
-    load.source = Some(source);
+    let site = folder.display().to_string();
+    // From here on, what is dropped is removed.
+    let load = SqliteLoad {
+        source: Some(Source { connection, site }),
+        inserts: Table::ALL.into_iter().map(insert).collect(),
+        file,
+        place,
+    };
+    let source = load.source()?;
+    prepare(&source.connection).map_err(|error| source.failed(error))?;
     Ok(load)
 }
 
@@ -217,21 +223,11 @@ fn must_be_empty(folder: &Path, file: &Path) -> Result<(), TransferError> {
     Err(TransferError::NotEmpty { site: folder.display().to_string(), tables: full.join(", ") })
 }
 
-/// Takes the indexes away: made at the end they are made in one go. If this breaks off, the file is thrown away, so nothing of it
-/// has to be safe before it is whole.
-fn prepare(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// If this breaks off, the file is thrown away, so nothing of it has to be safe before it is whole. Indexes grow with their tables: made at
+/// the end they would be made faster, and be sorted in memory.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -65536")?;
-    let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
-    let indexes: Vec<(String, String)> = connection
-        .prepare(sql)?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    for (name, _) in &indexes {
-        connection.execute_batch(&format!("DROP INDEX {name}"))?;
-    }
-    connection.execute_batch("BEGIN EXCLUSIVE")?;
-    Ok(indexes.into_iter().map(|(_, sql)| sql).collect())
+    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; BEGIN EXCLUSIVE")
 }
 
 fn insert(table: Table) -> String {
@@ -306,11 +302,10 @@ impl Load for SqliteLoad {
     }
 
     /// Where the numbers go on is what the newest rows say.
-    fn settle(&mut self, _head: Head) -> Result<(), TransferError> {
+    fn settle(&mut self, head: &Head) -> Result<(), TransferError> {
         let source = self.source()?;
-        for index in &self.indexes {
-            source.connection.execute_batch(index).map_err(|error| source.failed(error))?;
-        }
+        let named = source.connection.execute("UPDATE meta SET value = ?1 WHERE name = 'name'", [head.name.as_bytes()]);
+        named.map_err(|error| source.failed(error))?;
         source.connection.execute_batch("COMMIT").map_err(|error| source.failed(error))
     }
 
@@ -380,4 +375,30 @@ fn look(source: &Source) -> rusqlite::Result<Survey> {
         hooks: count("SELECT count(*) FROM hook")?,
         replicas: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_table_and_no_column_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Place::take(folder.path()).unwrap().writer().unwrap();
+        let names = |sql: &str| -> Vec<String> {
+            let mut names = connection.prepare(sql).unwrap();
+            names.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+        };
+        let mut known: Vec<&str> = Table::ALL.map(Table::name).into();
+        // Its one row that lasts is the name.
+        known.push("meta");
+        known.sort_unstable();
+        assert_eq!(names("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"), known);
+        for table in Table::ALL {
+            let mut columns: Vec<&str> = table.columns().iter().map(|column| column.name).collect();
+            columns.sort_unstable();
+            let sql = format!("SELECT name FROM pragma_table_info('{}') ORDER BY name", table.name());
+            assert_eq!(names(&sql), columns, "{}", table.name());
+        }
+    }
 }

@@ -20,10 +20,12 @@ const FORMAT: u32 = 1;
 /// Bytes of a line; well above the largest event, each of whose bytes may be written as six.
 const LINE: u64 = 32 << 20;
 
-/// The last numbers that a store gave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which store it is, and the last numbers that it gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Head {
+    /// Events that were passed on carry it: what moves keeps its name.
+    pub name: String,
     pub seq: i64,
     pub event: i64,
     pub delivery: i64,
@@ -135,6 +137,10 @@ impl<'a> Reader<'a> {
             return Err(reader.wrong(format!("its format is {found}, and this version of Belfry reads {FORMAT}")));
         }
         let first: First = serde_json::from_slice(&reader.line).map_err(|error| reader.wrong(said(&error)))?;
+        let name = &first.belfry.head.name;
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(reader.wrong(format!("a store isn't called {name:?}")));
+        }
         Ok((reader, first.belfry))
     }
 

@@ -105,7 +105,7 @@ pub(crate) trait Load: Dump {
     /// Writes a record, at once or with those that follow.
     fn put(&mut self, record: Record) -> Result<(), TransferError>;
     /// All records were given: makes it a store that a server can go on with.
-    fn settle(&mut self, head: Head) -> Result<(), TransferError>;
+    fn settle(&mut self, head: &Head) -> Result<(), TransferError>;
     fn commit(self: Box<Self>) -> Result<(), TransferError>;
 }
 
@@ -227,7 +227,7 @@ fn fill(
         target.put(record)
     })?;
     check.end()?;
-    target.settle(header.head)?;
+    target.settle(&header.head)?;
     let (written, mut found) = (tally.sums(), Tally::default());
     meter.go_on(Stage::Verifying);
     for table in Table::ALL {

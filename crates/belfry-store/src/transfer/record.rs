@@ -233,6 +233,10 @@ tables! {
         change: Option<Word<Change>> = "change",
         #[serde(skip_serializing_if = "Option::is_none")]
         hints: Option<i64> = "hints",
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ident: Option<i64> = "ident",
+        #[serde(skip_serializing_if = "Option::is_none")]
+        via: Option<String> = "via",
         repeats: i64 = "repeats",
         body: Octets = "body",
     }

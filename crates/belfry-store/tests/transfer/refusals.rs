@@ -98,6 +98,7 @@ fn change(lines: &mut [String], table: &str, from: &str, to: &str) {
 
 const BAD: &[Bad] = &[
     ("another version", |lines| lines[0] = lines[0].replace("\"format\":1", "\"format\":2"), "line 1: its format is 2"),
+    ("no name", |lines| lines[0] = lines[0].replace("\"name\":\"", "\"name\":\","), "line 1: a store isn't called"),
     ("no export", |lines| lines[0] = "{\"seq\":1}".into(), "line 1: this is no export of a store"),
     (
         "a line cut off",

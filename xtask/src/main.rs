@@ -54,13 +54,15 @@ fn test() -> anyhow::Result<()> {
 }
 
 /// Suites that run against a real API server, Alertmanager or PostgreSQL, by package and test target.
-const PARTNERS: [(&str, &str); 6] = [
+const PARTNERS: [(&str, &str); 8] = [
     ("belfry-cluster", "*"),
     ("belfry", "*cluster"),
     ("belfry", "alertmanager"),
     ("belfry", "replicas"),
+    ("belfry", "store"),
     ("belfry-store", "postgres"),
     ("belfry-store", "replicas"),
+    ("belfry-store", "transfer"),
 ];
 
 fn partners() -> anyhow::Result<()> {

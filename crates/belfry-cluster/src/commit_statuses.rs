@@ -6,12 +6,10 @@ use belfry_api::{CommitStatusStatus, POSTED_CONTEXTS, PostedStatus};
 use belfry_core::ConfigKey;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    Cluster,
     kinds::{COMMIT_STATUS, Kind},
-    status::{Report, condition, keep, set},
+    status::{Report, condition, set},
 };
 
 /// The conditions that are ours to write.
@@ -60,17 +58,6 @@ pub enum CommitStatusState {
         /// What is wrong.
         message: String,
     },
-}
-
-impl Cluster {
-    /// Writes what `reports` says into the CommitStatuses' statuses, each at most once in a second. It ends when the
-    /// handle is aborted.
-    pub fn keep_commit_status_statuses(
-        &self,
-        reports: watch::Receiver<Arc<Vec<Arc<CommitStatusReport>>>>,
-    ) -> JoinHandle<()> {
-        tokio::spawn(keep(self.clone(), reports))
-    }
 }
 
 impl Report for Arc<CommitStatusReport> {

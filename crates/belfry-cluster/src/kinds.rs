@@ -2,7 +2,7 @@
 
 /// A kind by its group and name; which of its versions is watched, the API server says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub struct Kind {
     pub(crate) group: &'static str,
     pub(crate) name: &'static str,
     /// The version to watch if it is served, whatever the API server prefers: so that an exchange of CRDs, ours for

@@ -53,7 +53,20 @@ impl Candidacy {
 #[derive(Clone, Debug)]
 pub struct Leadership(watch::Receiver<Option<Instant>>);
 
+/// Longer than any process lives; a clock takes it without overflow.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 impl Leadership {
+    /// Of the only one that there is: it leads as long as it lives.
+    pub fn sole() -> Self {
+        Self::until(watch::channel(Some(Instant::now() + FOR_EVER)).1)
+    }
+
+    /// Of one that leads until when another says, if it leads.
+    pub fn until(said: watch::Receiver<Option<Instant>>) -> Self {
+        Self(said)
+    }
+
     /// Whether it leads now, by the clock: whoever was to say that it is over may not have been let run either.
     pub fn holds(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)

@@ -6,12 +6,11 @@ use belfry_api::ReceiverStatus;
 use belfry_core::{ConfigKey, announcement::Announcement};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Cluster,
     kinds::{Kind, RECEIVER},
-    status::{Report, condition, keep, set},
+    status::{Report, condition, set},
 };
 
 /// The conditions that are ours to write.
@@ -68,14 +67,6 @@ impl fmt::Debug for ReceiverState {
             Self::Stalled { reason, message } => write!(f, "Stalled({reason}: {message})"),
             Self::NoToken { reason, message } => write!(f, "NoToken({reason}: {message})"),
         }
-    }
-}
-
-impl Cluster {
-    /// Writes what `reports` says into the Receivers' statuses, and an Event for each change. It ends when the handle is
-    /// aborted.
-    pub fn keep_receiver_statuses(&self, reports: watch::Receiver<Arc<Vec<ReceiverReport>>>) -> JoinHandle<()> {
-        tokio::spawn(keep(self.clone(), reports))
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    Cluster, Error,
+    Cluster, Error, Leadership,
     backoff::Backoff,
     call,
     error::chain,
@@ -35,7 +35,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is to be said of one object.
-pub(crate) trait Report: Clone + Send + Sync + 'static {
+pub trait Report: Clone + Send + Sync + 'static {
     /// The status of its kind.
     type Status: Clone + Default + PartialEq + DeserializeOwned + Send + Sync;
     /// What is done, for the log.
@@ -93,8 +93,30 @@ impl Keep for Kept {
 /// Namespace and name.
 type Place = (String, String);
 
-/// Writes what the newest reports say. Ends only by being dropped.
-pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiver<Arc<Vec<R>>>) {
+impl Cluster {
+    /// Writes what `reports` says into the statuses of the objects that it is about, while this process leads: whoever
+    /// comes to lead writes what is not written yet. It ends when it is dropped, or when no more can come.
+    pub fn keep_statuses<R: Report>(
+        &self,
+        mut reports: watch::Receiver<Arc<Vec<R>>>,
+        mut leadership: Leadership,
+    ) -> impl Future<Output = ()> + Send + use<R> {
+        let cluster = self.clone();
+        async move {
+            while leadership.becomes(true).await {
+                let leads = leadership.clone();
+                tokio::select! {
+                    () = keep(&cluster, &mut reports, &leads) => return,
+                    // What is being written then is left to whoever leads next.
+                    true = leadership.becomes(false) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Writes what the newest reports say. Ends only if there will be none.
+async fn keep<R: Report>(cluster: &Cluster, reports: &mut watch::Receiver<Arc<Vec<R>>>, leads: &Leadership) {
     // Without objects nothing is to be seen, not even a CRD.
     if reports.wait_for(|reports| !reports.is_empty()).await.is_err() {
         return;
@@ -117,7 +139,7 @@ pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiv
         changed.notify_one();
     };
     let work = async {
-        let mut writer = Writer { cluster: &cluster, outage: Outage::default(), last: HashMap::new() };
+        let mut writer = Writer { cluster, outage: Outage::default(), last: HashMap::new() };
         let mut backoff = Backoff::new();
         loop {
             let (mut again, mut down) = (false, false);
@@ -131,6 +153,11 @@ pub(crate) async fn keep<R: Report>(cluster: Cluster, mut reports: watch::Receiv
                 else {
                     continue;
                 };
+                // By the clock: nobody may have been let run to say that it is over.
+                if !leads.holds() {
+                    down = true;
+                    break;
+                }
                 match writer.write(report, &place, &seen).await {
                     Written::Done(status) => {
                         if let Some(still) = lock().get_mut(&place).filter(|still| **still == seen) {

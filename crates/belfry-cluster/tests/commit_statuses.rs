@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use belfry_api::PostedStatus;
-use belfry_cluster::{CommitStatusReport, CommitStatusState};
+use belfry_cluster::{Cluster, CommitStatusReport, CommitStatusState, Leadership};
 use belfry_core::ConfigKey;
 use futures::StreamExt as _;
 use kube::{
@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use support::{CONFIG, NAMESPACE, SOON, allowed, belfry, cluster, definitions, install_role, merge, objects};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 const STATUS: &str = "
 apiVersion: notification.toolkit.fluxcd.io/v1beta1
@@ -59,6 +59,10 @@ async fn status(api: &Api<DynamicObject>, what: &str, check: impl Fn(&Value) -> 
     .unwrap()
 }
 
+fn keep(belfry: &Cluster, reports: watch::Receiver<Arc<Vec<Arc<CommitStatusReport>>>>) -> JoinHandle<()> {
+    tokio::spawn(belfry.keep_statuses(reports, Leadership::sole()))
+}
+
 #[tokio::test]
 async fn a_status_is_written_when_it_changes_and_not_in_a_hurry() {
     let Some(cluster) = cluster().await else { return };
@@ -70,7 +74,7 @@ async fn a_status_is_written_when_it_changes_and_not_in_a_hurry() {
     let ready = |remarks| CommitStatusState::Ready { remarks };
     let first = report(&api, &namespace, ready(None)).await;
     let (sender, reports) = watch::channel(Arc::new(vec![Arc::new(first.clone())]));
-    let task = belfry.keep_commit_status_statuses(reports);
+    let task = keep(&belfry, reports);
     let found = status(&api, "it to be ready", |status| status["observedGeneration"] == 1).await;
     let condition = &found["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("Ready"), &json!("True")));
@@ -117,7 +121,7 @@ async fn a_status_is_written_when_it_changes_and_not_in_a_hurry() {
     let conflict = Some("CommitStatus/apps/other does the same".to_owned());
     let later = CommitStatusReport { commits, conflict, ..report(&api, &namespace, ready(refused)).await };
     sender.send_replace(Arc::new(vec![Arc::new(later)]));
-    let task = belfry.keep_commit_status_statuses(sender.subscribe());
+    let task = keep(&belfry, sender.subscribe());
     let found = status(&api, "the objects without a commit", |status| status["withoutCommit"].is_array()).await;
     assert_eq!(found["posted"][0]["state"], "249");
     let types: Vec<&Value> = found["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
@@ -164,7 +168,7 @@ async fn with_fluxs_crds_alone_there_is_a_configuration_all_the_same() {
     let api = objects(&cluster, NAMESPACE, "CommitStatus");
     let first = report(&api, NAMESPACE, CommitStatusState::Ready { remarks: None }).await;
     let (sender, reports) = watch::channel(Arc::new(Vec::new()));
-    let task = belfry.keep_commit_status_statuses(reports);
+    let task = keep(&belfry, reports);
     sender.send_replace(Arc::new(vec![Arc::new(first.clone())]));
     status(&api, "it to be ready", |status| status["observedGeneration"] == 1).await;
     cluster.stop_apiserver().unwrap();

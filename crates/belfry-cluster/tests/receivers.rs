@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use belfry_cluster::{Cluster, ReceiverReport, ReceiverState, TriggerError};
+use belfry_cluster::{Cluster, Leadership, ReceiverReport, ReceiverState, TriggerError};
 use belfry_core::{ConfigKey, ObjectKey, Time};
 use kube::{
     Api,
@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use support::{SOON, allowed, belfry, cluster, merge, objects, own_cluster, shared};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 const RECEIVER: &str = "
 apiVersion: notification.toolkit.fluxcd.io/v1
@@ -34,6 +34,12 @@ async fn report(receivers: &Api<DynamicObject>, namespace: &str, state: Receiver
         requested_at: found.metadata.annotations.and_then(|all| all.get("reconcile.fluxcd.io/requestedAt").cloned()),
         state,
     }
+}
+
+type Reports = watch::Receiver<Arc<Vec<ReceiverReport>>>;
+
+fn keep(belfry: &Cluster, reports: Reports, leadership: Leadership) -> JoinHandle<()> {
+    tokio::spawn(belfry.keep_statuses(reports, leadership))
 }
 
 /// The status once `check` is content with it.
@@ -71,7 +77,7 @@ async fn the_status_is_the_peers() {
     let belfry = belfry(cluster, &namespace).await;
     allowed(&belfry, &namespace).await;
     let (sender, reports) = watch::channel(Arc::new(Vec::new()));
-    let keeper = belfry.keep_receiver_statuses(reports);
+    let keeper = keep(&belfry, reports, Leadership::sole());
     let say = async |state| {
         sender.send_replace(Arc::new(vec![report(&receivers, &namespace, state).await]));
     };
@@ -142,6 +148,57 @@ async fn the_status_is_the_peers() {
     .await
     .unwrap();
     keeper.abort();
+}
+
+#[tokio::test]
+async fn only_who_leads_writes_and_who_comes_to_lead_writes_what_is_due() {
+    let Some(cluster) = cluster().await else { return };
+    let namespace = cluster.namespace("leads").await.unwrap();
+    cluster.apply_yaml_in(&namespace, RECEIVER).await.unwrap();
+    let receivers = objects(cluster, &namespace, "Receiver");
+    let belfry = belfry(cluster, &namespace).await;
+    allowed(&belfry, &namespace).await;
+    let now = |path: &str| ReceiverState::Ready { path: path.to_owned() };
+    let say = async |says: &watch::Sender<_>, path: &str| {
+        says.send_replace(Arc::new(vec![report(&receivers, &namespace, now(path)).await]));
+    };
+    let shows = async |path: &str| {
+        status(&receivers, path, |status| {
+            assert!(!status["webhookPath"].as_str().unwrap_or_default().starts_with("/never"), "{status}");
+            status["webhookPath"] == path
+        })
+        .await
+    };
+    let hour = || Some(Instant::now() + std::time::Duration::from_secs(3600));
+    let replica = || {
+        let (leads, led) = watch::channel(None);
+        let (says, reports) = watch::channel(Arc::new(Vec::new()));
+        (leads, says, keep(&belfry, reports, Leadership::until(led)))
+    };
+    let (first, second) = (replica(), replica());
+    first.0.send_replace(hour());
+    say(&second.1, "/never/1").await;
+    say(&first.1, "/first").await;
+    shows("/first").await;
+    // Its time is over, and nobody has told it.
+    first.0.send_replace(Some(Instant::now()));
+    say(&first.1, "/never/2").await;
+    say(&second.1, "/second").await;
+    second.0.send_replace(hour());
+    shows("/second").await;
+    first.0.send_replace(None);
+    say(&second.1, "/again").await;
+    shows("/again").await;
+    // And back: what it had to say meanwhile is due now.
+    second.0.send_replace(None);
+    say(&second.1, "/never/3").await;
+    say(&first.1, "/back").await;
+    first.0.send_replace(hour());
+    shows("/back").await;
+    // An election that is over ends it.
+    drop(second.0);
+    second.2.await.unwrap();
+    first.2.abort();
 }
 
 fn kustomization(namespace: &str, name: &str) -> ObjectKey {

@@ -15,10 +15,14 @@ use crate::{
 const OPEN_AFTER: u32 = 3;
 /// The longest pause between two probes of a provider that is down.
 const PROBE: Duration = Duration::from_secs(30);
+/// How long a probe is for one replica alone, in case that one dies.
+pub const PROBE_ALONE: Duration = PROBE;
 /// The longest pause between two probes of a provider that must be mended; a change of it probes at once.
 const PROBE_MISCONFIGURED: Duration = Duration::from_secs(300);
 /// The longest pause between two attempts at one delivery.
 const OWN_BACKOFF: Duration = Duration::from_secs(900);
+/// By how much less a pause may grow without being worth a word.
+const NEAR: Duration = Duration::from_secs(1);
 /// The longest `Retry-After` that is obeyed.
 const RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// How long a delivery may hold up those behind it while its provider takes others.
@@ -126,9 +130,26 @@ fn retry_after(failure: &Failure) -> Option<Duration> {
 pub struct Circuit {
     failures: u32,
     open_until: Option<Time>,
+    /// It is open until then because the provider asked for that.
+    asked: bool,
     down_since: Option<Time>,
     last_accepted: Option<Time>,
     error: String,
+}
+
+/// A circuit that is open, as replicas tell each other of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When the next probe is due.
+    pub until: Time,
+    /// Since when attempts fail.
+    pub since: Time,
+    /// How many failed in a row.
+    pub failures: u32,
+    /// The provider itself said "not before".
+    pub asked: bool,
+    /// The last error.
+    pub error: String,
 }
 
 /// What an outcome did to a circuit.
@@ -138,6 +159,8 @@ pub enum Turn {
     None,
     /// The provider counts as down from now on: worth one warning.
     Opened,
+    /// It is down still, and asked for a longer pause than was known.
+    PutOff,
     /// The provider is back: its whole backlog is due.
     Closed,
 }
@@ -167,11 +190,52 @@ impl Circuit {
         if self.failures < OPEN_AFTER && wait.is_none() {
             return Turn::None;
         }
-        let was_open = self.is_open();
-        let until =
-            now.after(wait.unwrap_or_else(|| backoff(self.failures.saturating_sub(OPEN_AFTER), longest, chance)));
+        let pause = wait.unwrap_or_else(|| backoff(self.failures.saturating_sub(OPEN_AFTER), longest, chance));
+        let (until, before) = (now.after(pause), self.open_until);
         // Attempts that were under way when the provider said "not before" don't bring its time forward.
-        self.open_until = Some(self.open_until.map_or(until, |before| before.max(until)));
+        if before.is_none_or(|before| before <= until) {
+            (self.open_until, self.asked) = (Some(until), wait.is_some());
+        }
+        match before {
+            None => Turn::Opened,
+            Some(before) if wait.is_some() && until > before.after(NEAR) => Turn::PutOff,
+            Some(_) => Turn::None,
+        }
+    }
+
+    /// The time of a probe came to no attempt, as all that waits is held back: the next is as far off as after a failure.
+    pub fn skip_probe(&mut self, now: Time, chance: f64) {
+        if let Some(until) = &mut self.open_until {
+            let pause = backoff(self.failures.saturating_sub(OPEN_AFTER), PROBE, chance);
+            *until = now.after(pause).max(*until);
+        }
+    }
+
+    /// What is to be told to other replicas, while it is open.
+    pub fn outage(&self) -> Option<Outage> {
+        let (failures, asked, error) = (self.failures, self.asked, self.error.clone());
+        self.open_until.map(|until| Outage { until, since: self.down_since.unwrap_or(until), failures, asked, error })
+    }
+
+    /// Takes in what another replica tells: that the provider is down, or that it no longer is. Who had a message taken
+    /// since the other's attempts began to fail knows better, unless the provider asked for a pause, which is for all.
+    pub fn hear(&mut self, heard: Option<&Outage>) -> Turn {
+        let was_open = self.is_open();
+        let Some(heard) = heard else {
+            self.reset();
+            return if was_open { Turn::Closed } else { Turn::None };
+        };
+        if !heard.asked && self.accepted_since(heard.since) {
+            return Turn::None;
+        }
+        *self = Self {
+            failures: self.failures.max(heard.failures).max(OPEN_AFTER),
+            open_until: Some(heard.until),
+            asked: heard.asked,
+            down_since: Some(heard.since),
+            last_accepted: self.last_accepted,
+            error: heard.error.clone(),
+        };
         if was_open { Turn::None } else { Turn::Opened }
     }
 
@@ -265,8 +329,60 @@ mod tests {
         circuit.record(&down(), at(1), 0.5);
         circuit.record(&asked(5), at(2), 0.5);
         assert_eq!(circuit.probe_at(), Some(at(120)));
-        circuit.record(&asked(1_000_000), at(120), 0.5);
+        assert_eq!(circuit.record(&asked(1_000_000), at(120), 0.5), Turn::PutOff);
         assert_eq!(circuit.probe_at(), Some(at(120 + 3600)));
+    }
+
+    #[test]
+    fn replicas_agree_on_who_is_down_and_until_when() {
+        let mut one = Circuit::default();
+        for second in 1..=3 {
+            one.record(&down(), at(second), 0.5);
+        }
+        let outage = one.outage().unwrap();
+        assert_eq!((outage.until, outage.since, outage.failures, outage.asked), (at(4), at(1), 3, false));
+        let mut other = Circuit::default();
+        other.record(&Outcome::Delivered, at(0), 0.5);
+        assert_eq!(other.hear(Some(&outage)), Turn::Opened);
+        assert_eq!(
+            (other.outage(), other.down_since(), other.error()),
+            (Some(outage), Some(at(1)), "connection refused")
+        );
+        // Its probe fails, and the first one's comes later, however near its own backoff was.
+        assert_eq!(other.record(&down(), at(4), 0.5), Turn::None);
+        assert_eq!(one.hear(other.outage().as_ref()), Turn::None);
+        assert_eq!((one.probe_at(), one.failures), (Some(at(6)), 4));
+        assert_eq!(one.record(&Outcome::Delivered, at(6), 0.5), Turn::Closed);
+        assert_eq!((other.hear(None), other.hear(None)), (Turn::Closed, Turn::None));
+        assert!(!other.is_open() && other.down_since().is_none());
+        // That another heard a yes is no news of what this one's provider took.
+        assert!(!other.accepted_since(at(5)));
+    }
+
+    #[test]
+    fn who_gets_through_does_not_stop_for_who_does_not_but_a_pause_that_was_asked_for_is_for_all() {
+        let mut through = Circuit::default();
+        through.record(&Outcome::Delivered, at(10), 0.5);
+        let outage = Outage { until: at(12), since: at(9), failures: 3, asked: false, error: "no route".into() };
+        assert_eq!(through.hear(Some(&outage)), Turn::None);
+        assert!(!through.is_open());
+        assert_eq!(through.hear(Some(&Outage { since: at(10), ..outage.clone() })), Turn::Opened);
+        through.record(&Outcome::Delivered, at(13), 0.5);
+        assert_eq!(through.hear(Some(&Outage { asked: true, until: at(90), ..outage })), Turn::Opened);
+        assert_eq!(through.probe_at(), Some(at(90)));
+    }
+
+    #[test]
+    fn a_probe_without_an_attempt_is_followed_by_a_pause() {
+        let mut circuit = Circuit::default();
+        circuit.skip_probe(at(1), 0.5);
+        assert_eq!(circuit, Circuit::default());
+        for second in 0..5 {
+            circuit.record(&down(), at(second), 0.5);
+        }
+        assert_eq!(circuit.probe_at(), Some(at(8)));
+        circuit.skip_probe(at(8), 0.5);
+        assert_eq!(circuit.probe_at(), Some(at(12)));
     }
 
     #[test]

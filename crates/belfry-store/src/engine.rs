@@ -10,6 +10,7 @@ use std::{
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
+    decide::Outage,
     passed::Sent,
     plan::{Change, ObjectState, Origin},
     rollout::{Hints, Rollout},
@@ -17,6 +18,7 @@ use belfry_core::{
 
 use crate::{
     RedeliverError, StoreError,
+    circuits::{Probe, Told},
     hooks::{Hook, HookRow, HookVerdict},
     queries::{
         self, AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, Page,
@@ -65,6 +67,8 @@ pub(crate) struct Begun {
     pub delivery: i64,
     /// Events that other writers appended after the tail that was given.
     pub others: Vec<Remembered>,
+    /// The objects that these are about; `None` when some of them can't be told any more.
+    pub touched: Option<Vec<i64>>,
 }
 
 /// An object as the database has it.
@@ -222,6 +226,8 @@ pub(crate) trait Writer: Send {
     }
     /// The objects, which are made known if they weren't.
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>>;
+    /// The states of known objects, in this order.
+    fn states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>>;
     /// The numbers of configuration objects, which are made known if they weren't.
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>>;
     /// The event that has each of these ids in its cluster, if it is kept.
@@ -267,14 +273,25 @@ pub(crate) trait Writer: Send {
     fn prune_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64>;
     /// Removes webhooks that are this old, with their triggers, unless one waits.
     fn prune_hooks(&mut self, before: Seq) -> Result<u64>;
+    /// Durable when this returns, unless there is a flusher.
     fn commit(&mut self) -> Result<()>;
     fn rollback(&mut self);
     /// Gives free space back, outside of a transaction, a little at a time.
     fn vacuum(&mut self) -> Result<()>;
-    /// Finds out by a write whether the database takes writes.
+    /// What makes commits durable, where they aren't by themselves. To be asked for once.
+    fn flusher(&mut self) -> Result<Option<Box<dyn Flusher>>> {
+        Ok(None)
+    }
+    /// Finds out by a write whether the database takes writes; after a flush that failed, makes all that was committed durable.
     fn probe(&mut self) -> Result<()>;
     /// Leaves everything tidy.
     fn close(&mut self);
+}
+
+/// Makes durable what the writing half committed, while that goes on.
+pub(crate) trait Flusher: Send {
+    /// All that was committed before this is asked for is on disk when it returns.
+    fn flush(&mut self) -> Result<()>;
 }
 
 /// The reading half.
@@ -333,10 +350,22 @@ pub(crate) trait Reader: Send + Sync {
     fn follows(&self) -> bool {
         false
     }
-    /// Follows what others do, until `stop`.
-    fn follow(&self, _shared: &Shared) {}
+    /// Follows what others do, until `stop`; says `doubted` when the database seems to be away.
+    fn follow(&self, _shared: &Shared, _doubted: &dyn Fn()) {}
     /// Ends `follow`.
     fn stop(&self) {}
+    /// Tells who follows that a destination is down, or takes messages again. What all know now; `None` where nobody follows.
+    fn share_circuit(&self, _dest: DestId, _outage: Option<&Outage>, _probed: bool) -> Result<Option<Told>> {
+        Ok(None)
+    }
+    /// Whether the probe that is due at a destination is for this one.
+    fn take_probe(&self, _dest: DestId) -> Result<Probe> {
+        Ok(Probe::Ours)
+    }
+    /// Says something to who follows.
+    fn tell(&self, _words: &str) -> Result<()> {
+        Ok(())
+    }
     /// Whether what is to be done once, by whomever, is for this one.
     fn leads(&self) -> Result<bool> {
         Ok(true)

@@ -33,6 +33,8 @@ static CLUSTER: LazyLock<Arc<ConfigKey>> = LazyLock::new(|| Arc::new(ConfigKey::
 #[derive(Debug)]
 pub(crate) struct Memory {
     objects: Cache<ObjectKey, ObjectRow>,
+    /// Those that someone else changed since.
+    stale: HashSet<i64>,
     configs: Cache<ConfigKey, i64>,
     windows: Windows,
     hooks: HookWindow,
@@ -44,6 +46,7 @@ impl Memory {
     pub fn new(options: &Options, tail: Seq) -> Self {
         Self {
             objects: Cache::new(limits::OBJECT_CACHE),
+            stale: HashSet::new(),
             configs: Cache::new(CONFIG_CACHE),
             windows: Windows::new(options.window(), limits::REPEAT_WINDOW),
             hooks: HookWindow::new(limits::HOOK_REPEAT, limits::HOOK_WINDOW),
@@ -51,13 +54,23 @@ impl Memory {
         }
     }
 
-    /// Takes in events that someone else appended.
-    pub fn learn(&mut self, others: &[Remembered]) {
-        if others.is_empty() {
-            return;
+    /// Takes in what someone else appended.
+    pub fn learn(&mut self, begun: &Begun) {
+        match &begun.touched {
+            Some(touched) if self.stale.len() + touched.len() < limits::OBJECT_CACHE => self.stale.extend(touched),
+            _ => self.forget_objects(),
         }
+        self.remember(&begun.others);
+    }
+
+    fn forget_objects(&mut self) {
         self.objects.clear();
-        for event in others {
+        self.stale.clear();
+    }
+
+    /// Takes in events of the last minutes.
+    pub fn remember(&mut self, events: &[Remembered]) {
+        for event in events {
             self.windows.add(*event);
             self.tail = self.tail.max(event.seq);
         }
@@ -71,6 +84,7 @@ impl Memory {
     /// Takes in what a batch did, once it is committed.
     pub fn keep(&mut self, folded: Folded<'_>) {
         for (key, row) in folded.objects {
+            self.stale.remove(&row.id);
             self.objects.put(key, row);
         }
         for (key, id) in folded.configs {
@@ -85,7 +99,7 @@ impl Memory {
 
     /// Forgets what may have been read in a transaction that came to nothing.
     pub fn distrust(&mut self) {
-        self.objects.clear();
+        self.forget_objects();
         self.configs.clear();
     }
 }
@@ -202,12 +216,14 @@ impl<'a> Folded<'a> {
     }
 
     fn load(&mut self, memory: &mut Memory, engine: &mut dyn Writer, inputs: &[Input<'a>]) -> Result<()> {
-        let (mut objects, mut configs) = (Vec::new(), Vec::new());
+        let (mut objects, mut stale, mut configs) = (Vec::new(), Vec::new(), Vec::new());
         for key in inputs.iter().flat_map(|input| input.objects()) {
             if !self.objects.contains_key(key) {
                 let known = memory.objects.get(key).cloned();
-                if known.is_none() {
-                    objects.push(key);
+                match &known {
+                    None => objects.push(key),
+                    Some(row) if memory.stale.contains(&row.id) => stale.push((key, row.id)),
+                    Some(_) => {}
                 }
                 // What isn't known yet is replaced below; until then its place says that it was asked for.
                 self.objects.insert(key, known.unwrap_or(ObjectRow { id: 0, state: Default::default() }));
@@ -225,6 +241,11 @@ impl<'a> Folded<'a> {
         if !objects.is_empty() {
             let rows = engine.objects(&objects)?;
             self.objects.extend(objects.into_iter().zip(rows));
+        }
+        if !stale.is_empty() {
+            let ids: Vec<i64> = stale.iter().map(|(_, id)| *id).collect();
+            let states = stale.into_iter().zip(engine.states(&ids)?);
+            self.objects.extend(states.map(|((key, id), state)| (key, ObjectRow { id, state })));
         }
         if !configs.is_empty() {
             let ids = engine.configs(&configs)?;

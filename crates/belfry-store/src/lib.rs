@@ -4,9 +4,11 @@
 
 mod backlog;
 mod cache;
+mod circuits;
 mod clean;
 mod engine;
 mod error;
+mod flush;
 mod fold;
 mod hooks;
 mod postgres;
@@ -17,10 +19,12 @@ mod rev;
 mod sqlite;
 mod stats;
 mod store;
+pub mod transfer;
 mod types;
 mod windows;
 mod writer;
 
+pub use circuits::Probe;
 pub use error::{OpenError, RedeliverError, Refused, StoreError};
 pub use hooks::{Hook, HookRow, HookVerdict, Hooked, TriggerRef};
 pub use postgres::Database;

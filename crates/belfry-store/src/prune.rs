@@ -47,7 +47,7 @@ impl Store {
     /// the space allowed, but never while one of their deliveries is still to be made; for space, those with dead letters
     /// go last. Rollouts go after what last changed them, but for the newest of each object.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
-        if !self.read(|reader| reader.leads()).await? {
+        if !self.leads().await? {
             return Ok(Pruned::default());
         }
         if self.read(|reader| Ok(reader.follows())).await? {
@@ -69,6 +69,12 @@ impl Store {
         Ok(pruned)
     }
 
+    /// Whether upkeep is this replica's. A pass takes its time, and asks before each step: whoever was taken for dead has been
+    /// followed by another.
+    async fn leads(&self) -> Result<bool, StoreError> {
+        self.read(|reader| reader.leads()).await
+    }
+
     async fn count(&self, task: Task) -> Result<u64, StoreError> {
         Ok(if let Answer::Count(count) = self.task(task).await? { count } else { 0 })
     }
@@ -76,6 +82,9 @@ impl Store {
     async fn kill(&self, deliveries: &[i64], reason: &str) -> Result<u64, StoreError> {
         let mut killed = 0;
         for step in deliveries.chunks(WIDE_STEP as usize) {
+            if !self.leads().await? {
+                break;
+            }
             killed += self.count(Task::Kill { deliveries: step.to_vec(), reason: reason.to_owned() }).await?;
         }
         Ok(killed)
@@ -169,6 +178,9 @@ impl Store {
         which: Prunable,
         bytes: u64,
     ) -> Result<Option<(Seq, u64)>, StoreError> {
+        if !self.leads().await? {
+            return Ok(None);
+        }
         let found = self.read(move |reader| reader.prunable(after, before, which, STEP)).await?;
         let mut sum = 0;
         let enough = |(_, size): &&(Seq, u64)| {
@@ -188,6 +200,9 @@ impl Store {
     async fn prune_rollouts(&self, before: Seq) -> Result<u64, StoreError> {
         let (mut after, mut pruned) = (Seq(i64::MIN), 0);
         loop {
+            if !self.leads().await? {
+                return Ok(pruned);
+            }
             let unneeded = self.read(move |reader| reader.prunable_rollouts(after, before, WIDE_STEP)).await?;
             let Some(last) = unneeded.last() else { return Ok(pruned) };
             after = *last;
@@ -198,12 +213,13 @@ impl Store {
     async fn prune_lanes(&self, now: Time) -> Result<(), StoreError> {
         let before = now.before(self.options().retention_age);
         let mut after = LaneId(i64::MIN);
-        loop {
+        while self.leads().await? {
             let lanes = self.read(move |reader| reader.idle_lanes(after, before, WIDE_STEP)).await?;
-            let Some(last) = lanes.last() else { return Ok(()) };
+            let Some(last) = lanes.last() else { break };
             after = *last;
             self.task(Task::PruneLanes { lanes, before }).await?;
         }
+        Ok(())
     }
 
     /// Gives space back, but keeps a tenth: a log that is pruned all the time needs it again.

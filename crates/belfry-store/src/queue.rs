@@ -131,6 +131,16 @@ impl State {
         self.others.drain(..others).chain(self.inputs.drain(..inputs)).collect()
     }
 
+    /// A batch, out of the line.
+    fn take(&mut self) -> Vec<Job> {
+        let jobs = self.batch();
+        for bytes in jobs.iter().filter_map(Job::weight) {
+            self.events -= 1;
+            self.bytes -= bytes;
+        }
+        jobs
+    }
+
     /// Whether the writer must be woken: a call that is too dear to make for every job.
     fn rouses(&mut self) -> bool {
         let count = self.len();
@@ -198,12 +208,19 @@ impl Queue {
         if state.len() > 0 && state.len() < expected && !linger.is_zero() {
             state = self.wait(state, expected, Some(linger));
         }
-        let jobs = state.batch();
-        for bytes in jobs.iter().filter_map(Job::weight) {
-            state.events -= 1;
-            state.bytes -= bytes;
+        (state.take(), state.mode)
+    }
+
+    /// What came since a batch of so many was taken, if it is to be written with them.
+    pub fn more(&self, taken: usize) -> Vec<Job> {
+        if taken >= limits::APPEND_BATCH {
+            return Vec::new();
         }
-        (jobs, state.mode)
+        let mut state = self.lock();
+        let before = state.before;
+        let jobs = state.take();
+        state.before += before;
+        jobs
     }
 
     fn wait<'a>(

@@ -3,19 +3,22 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use belfry_core::{ConfigKey, Seq, Time};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
-use crate::{backlog::Backlog, types::DestId};
+use crate::{backlog::Backlog, circuits::Known, types::DestId};
 
 /// Upper ends of the buckets of [`CommitTimes`], in seconds; one more bucket has no end.
 pub const COMMIT_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+
+/// Words of other replicas that wait for a listener who is busy.
+const WORDS: usize = 1024;
 
 /// Figures since the store was opened, and how it is now.
 #[derive(Clone, Debug)]
@@ -90,6 +93,12 @@ pub(crate) struct Shared {
     pub head: watch::Sender<Seq>,
     woken: Mutex<HashSet<DestId>>,
     wakes: Notify,
+    /// What was told of circuits.
+    circuits: Mutex<Known>,
+    /// What the other replicas say.
+    pub words: broadcast::Sender<Arc<str>>,
+    /// How many replicas there are, as far as is known.
+    pub replicas: AtomicU32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -116,6 +125,9 @@ impl Shared {
             head: watch::Sender::new(head),
             woken: Mutex::default(),
             wakes: Notify::new(),
+            circuits: Mutex::default(),
+            words: broadcast::Sender::new(WORDS),
+            replicas: AtomicU32::new(1),
         }
     }
 
@@ -157,6 +169,10 @@ impl Shared {
             self.woken.lock().unwrap_or_else(PoisonError::into_inner).extend(dests);
             self.wakes.notify_one();
         }
+    }
+
+    pub fn circuits(&self) -> MutexGuard<'_, Known> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub async fn woken(&self) -> HashSet<DestId> {

@@ -21,6 +21,7 @@ use crate::{
     OpenError, RedeliverError, Refused, StoreError,
     clean::{clean, clean_settlement, clean_sighting},
     engine::{self, Reader, Writer},
+    flush::FlushThread,
     fold::Memory,
     postgres::{self, Database},
     queries::{
@@ -105,24 +106,35 @@ impl Store {
             .unwrap_or_else(|_| Err(OpenError::Engine("opening it has died".into())))
     }
 
-    pub(crate) fn start(writer: Box<dyn Writer>, reader: Arc<dyn Reader>, options: Options) -> Result<Self, OpenError> {
+    pub(crate) fn start(
+        mut writer: Box<dyn Writer>,
+        reader: Arc<dyn Reader>,
+        options: Options,
+    ) -> Result<Self, OpenError> {
         let failed = |error: engine::EngineError| OpenError::Engine(error.to_string());
         let name = reader.name().map_err(failed)?;
         let last = reader.last().map_err(failed)?;
         let now = (options.clock)().max(last.time());
         let mut memory = Memory::new(&options, last);
         let since = Seq(now.before(options.window()).0);
-        memory.learn(&reader.recent(since, limits::REPEAT_WINDOW).map_err(failed)?);
+        memory.remember(&reader.recent(since, limits::REPEAT_WINDOW).map_err(failed)?);
         let since = Seq(now.before(limits::HOOK_REPEAT).0);
         memory.learn_hooks(reader.recent_hooks(since, limits::HOOK_WINDOW).map_err(failed)?);
         let shared = Arc::new(Shared::new(last));
         shared.backlog.load(reader.pending().map_err(failed)?);
         let queue = Arc::new(Queue::new());
         let tending = Arc::new(Tending::default());
-        let thread = WriterThread::new(writer, Arc::clone(&queue), Arc::clone(&shared), memory, options.clone());
         let no_thread = |source| OpenError::Engine(format!("no thread: {source}"));
         let mut threads = Vec::new();
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let mut flushes = None;
+        if let Some(flusher) = writer.flusher().map_err(failed)? {
+            let (thread, handle) = FlushThread::new(flusher, Arc::clone(&queue), Arc::clone(&shared));
+            threads.push(named("store-flusher").spawn(|| thread.run()).map_err(no_thread)?);
+            flushes = Some(handle);
+        }
+        let thread =
+            WriterThread::new(writer, Arc::clone(&queue), Arc::clone(&shared), memory, options.clone(), flushes);
         threads.push(named("store-writer").spawn(|| thread.run()).map_err(no_thread)?);
         let (tended, tended_by) = (Arc::clone(&reader), Arc::clone(&tending));
         let told = Arc::clone(&shared);
@@ -135,8 +147,15 @@ impl Store {
             }
         }
         if reader.follows() {
-            let (follower, told) = (Arc::clone(&reader), Arc::clone(&shared));
-            match named("store-follower").spawn(move || follower.follow(&told)) {
+            let (follower, told, asked) = (Arc::clone(&reader), Arc::clone(&shared), Arc::clone(&queue));
+            // One that has nothing to write would learn late that it can't.
+            let doubted = move || {
+                if told.health().is_ok() {
+                    asked.push(Job::Flush(oneshot::channel().0));
+                }
+            };
+            let told = Arc::clone(&shared);
+            match named("store-follower").spawn(move || follower.follow(&told, &doubted)) {
                 Ok(thread) => threads.push(thread),
                 Err(source) => {
                     queue.end(Mode::Stopped);

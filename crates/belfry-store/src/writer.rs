@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,11 +10,12 @@ use belfry_core::{Time, limits};
 
 use crate::{
     Refused, StoreError,
-    engine::{Added, EngineError, Result, Writer},
-    fold::{Answered, Folded, Input, Memory, Numbers},
+    engine::{Added, Begun, EngineError, Result, Writer},
+    flush::{Committed, Done, Flushes, refuse},
+    fold::{Folded, Input, Memory, Numbers},
     queue::{Answer, Job, Mode, Queue, Task},
     stats::Shared,
-    types::{Appended, DestId, LaneId, Options, Redelivered, Settlement},
+    types::{DestId, LaneId, Options, Redelivered, Settlement},
 };
 
 /// How long after a failure the next try comes.
@@ -37,13 +38,8 @@ pub(crate) struct WriterThread {
     expected: usize,
     /// How long it is worth to wait for them.
     linger: Duration,
-}
-
-/// What came of one job of a batch.
-enum Done {
-    Folded(Answered),
-    Task(Answer),
-    Nothing,
+    /// Where commits are made durable, if not by themselves.
+    flushes: Option<Flushes>,
 }
 
 /// What came of a batch.
@@ -93,6 +89,7 @@ impl WriterThread {
         shared: Arc<Shared>,
         memory: Memory,
         options: Options,
+        flushes: Option<Flushes>,
     ) -> Self {
         Self {
             engine,
@@ -104,6 +101,7 @@ impl WriterThread {
             down: None,
             expected: 0,
             linger: Duration::ZERO,
+            flushes,
         }
     }
 
@@ -117,6 +115,11 @@ impl WriterThread {
                 break;
             }
             let idle = jobs.is_empty();
+            if self.down.is_none()
+                && let Some(error) = self.flushes.as_ref().and_then(Flushes::failure)
+            {
+                self.went_down(error);
+            }
             let later = self.process(jobs);
             self.kept.extend(later);
             self.recover(mode == Mode::Closing);
@@ -144,6 +147,9 @@ impl WriterThread {
             return;
         }
         self.down = None;
+        if let Some(flushes) = &self.flushes {
+            flushes.recovered();
+        }
         while self.down.is_none() && !self.kept.is_empty() {
             let count = self.kept.len().min(limits::APPEND_BATCH);
             let jobs = self.kept.drain(..count).collect();
@@ -174,25 +180,27 @@ impl WriterThread {
         if let Some((error, _)) = &self.down {
             return put_off(jobs, error, &self.shared);
         }
-        let now = (self.options.clock)();
         let started = Instant::now();
         self.shared.backlog.turn();
-        let attempted = attempt(&mut *self.engine, &mut self.memory, &self.options, &jobs, now);
+        let begun = self.engine.begin(self.memory.tail);
+        if begun.is_ok() {
+            // That may have taken a while: other writers had their turn.
+            jobs.extend(self.queue.more(jobs.len()));
+        }
+        let attempted =
+            begun.and_then(|begun| attempt(&begun, &mut *self.engine, &mut self.memory, &self.options, &jobs));
         if attempted.is_err() {
             self.shared.backlog.turn();
         }
         match attempted {
             Ok(batch) => {
-                let took = started.elapsed();
-                self.shared.committed(took);
-                self.linger = (took / 8).min(LINGER);
+                self.linger = (started.elapsed() / 8).min(LINGER);
                 // Of those who were answered half are waited for: while they are written, the others come back.
                 self.expected = (jobs.len() + self.queue.len()) / 2;
-                let done = publish(batch, &mut self.memory, &self.shared);
+                let (done, mut committed) = batch.keep(&mut self.memory, started);
+                committed.jobs = jobs.into_iter().zip(done).collect();
+                self.tell(committed);
                 self.shared.backlog.turn();
-                for (job, done) in jobs.into_iter().zip(done) {
-                    self.answer(job, done);
-                }
                 Vec::new()
             }
             Err(EngineError::Down(error)) => {
@@ -218,43 +226,39 @@ impl WriterThread {
         }
     }
 
-    fn answer(&mut self, job: Job, done: Done) {
-        match (job, done) {
-            (Job::Append(_, reply), Done::Folded(Answered::Event(appended))) => {
-                let _ = reply.send(Ok(appended));
+    /// Lets everyone know of a batch, once it is durable.
+    fn tell(&mut self, mut committed: Committed) {
+        for (job, done) in &mut committed.jobs {
+            if let Job::Task(Task::Vacuum, _) = job
+                && let Err(error) = self.engine.vacuum()
+            {
+                *done = Done::Refused(error.into());
             }
-            (Job::Observe(_, reply), Done::Folded(Answered::Observed(seq))) => {
-                let _ = reply.send(Ok(seq));
+        }
+        match &self.flushes {
+            None => committed.publish(&self.shared),
+            Some(flushes) => {
+                if flushes.push(committed).is_err() {
+                    self.went_down("the thread that flushes has died".into());
+                    self.queue.end(Mode::Stopped);
+                }
             }
-            (Job::Hook(_, reply), Done::Folded(Answered::Hook(hooked))) => {
-                let _ = reply.send(Ok(hooked));
-            }
-            (Job::Flush(reply), _) => {
-                let _ = reply.send(());
-            }
-            (Job::Task(Task::Vacuum, reply), _) => {
-                let _ = reply.send(self.engine.vacuum().map(|()| Answer::Done).map_err(StoreError::from));
-            }
-            (Job::Task(_, reply), Done::Task(answer)) => {
-                let _ = reply.send(Ok(answer));
-            }
-            _ => {}
         }
     }
 }
 
-/// Decides and writes a batch, and commits it.
+/// Decides and writes a batch, for which the engine was begun, and commits it.
 fn attempt<'a>(
+    begun: &Begun,
     engine: &mut dyn Writer,
     memory: &mut Memory,
     options: &Options,
     jobs: &'a [Job],
-    now: Time,
 ) -> Result<Batch<'a>> {
-    let begun = engine.begin(memory.tail)?;
-    memory.learn(&begun.others);
+    let now = (options.clock)();
+    memory.learn(begun);
     memory.learn_hooks(engine.other_hooks());
-    let mut numbers = Numbers::new(&begun);
+    let mut numbers = Numbers::new(begun);
     let inputs: Vec<Input<'a>> = jobs.iter().filter_map(input).collect();
     let (folded, appends) = Folded::new(memory, engine, &inputs, &mut numbers, options)?;
     let added = if appends.is_empty() { Added::default() } else { engine.append(&appends, now)? };
@@ -324,6 +328,19 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Takes over what is committed.
+    fn keep(self, memory: &mut Memory, started: Instant) -> (Vec<Done>, Committed) {
+        let Self { done, folded, woken, closed, redelivered } = self;
+        let caused = folded.sent.len() as u64;
+        let sent = folded.sent.iter().map(|(dest, provider, id)| (*dest, Arc::clone(provider), *id));
+        let again = redelivered.into_iter().map(|new| (new.dest, new.provider, new.delivery));
+        let sent = sent.chain(again).collect();
+        let grown = !folded.new.is_empty();
+        memory.keep(folded);
+        let tail = grown.then_some(memory.tail);
+        (done, Committed { jobs: Vec::new(), sent, caused, closed, woken, tail, started })
+    }
+
     fn task(&mut self, engine: &mut dyn Writer, task: &Task, numbers: &mut Numbers, now: Time) -> Result<Answer> {
         Ok(match task {
             Task::Wake(dest) => {
@@ -360,46 +377,6 @@ impl Batch<'_> {
             Task::Vacuum => Answer::Done,
         })
     }
-}
-
-/// Makes known what is committed, first to the memory and last to those who wait.
-fn publish(batch: Batch<'_>, memory: &mut Memory, shared: &Shared) -> Vec<Done> {
-    let Batch { done, folded, woken, closed, redelivered } = batch;
-    shared.backlog.add(folded.sent.iter().copied());
-    shared.backlog.add(redelivered.iter().map(|new| (new.dest, &new.provider, new.delivery)));
-    shared.deliveries.fetch_add(folded.sent.len() as u64, Relaxed);
-    for (dest, count) in closed {
-        shared.backlog.sub(dest, count);
-    }
-    for answer in &folded.answers {
-        let counter = match answer {
-            Answered::Event(Appended::Stored { .. }) => &shared.appended,
-            Answered::Event(Appended::Repeat { .. }) => &shared.repeats,
-            Answered::Observed(Some(_)) => &shared.observations,
-            Answered::Observed(None) => continue,
-            Answered::Hook(_) => &shared.hooks,
-        };
-        counter.fetch_add(1, Relaxed);
-    }
-    let grown = !folded.new.is_empty();
-    memory.keep(folded);
-    if grown {
-        shared.moved(memory.tail);
-    }
-    shared.wake(woken);
-    done
-}
-
-/// Tells the sender of an input that it isn't taken in; anything else comes back.
-fn refuse(job: Job, refused: Refused, shared: &Shared) -> Option<Job> {
-    match job {
-        Job::Append(_, reply) => drop(reply.send(Err(refused))),
-        Job::Observe(_, reply) => drop(reply.send(Err(refused))),
-        Job::Hook(_, reply) => drop(reply.send(Err(refused))),
-        other => return Some(other),
-    }
-    shared.refused.fetch_add(1, Relaxed);
-    None
 }
 
 /// Answers those who can try again themselves, and gives back the rest.

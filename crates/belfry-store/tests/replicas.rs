@@ -13,12 +13,13 @@ use std::{
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
+    decide::{Outage, PROBE_ALONE},
     passed::{Sent, identity},
     plan::{Candidate, Change, Origin, RouteRef},
 };
 use belfry_store::{
     Appended, AttemptOutcome, AttemptRecord, Claim, Database, DeliveryQuery, DeliveryState, DestId, Finish, Hook,
-    HookVerdict, Options, Refused, Room, RowResult, RowState, Settlement, Store, TriggerRef,
+    HookVerdict, Options, Probe, Refused, Room, RowResult, RowState, Settlement, Store, TriggerRef,
 };
 use testkit::{
     Postgres,
@@ -142,6 +143,24 @@ async fn what_one_takes_in_all_know() {
     };
     let hooked = stores[0].hook(hook.clone()).await.unwrap();
     assert_eq!(stores[1].hook(hook).await.unwrap().repeat_of, Some(hooked.seq));
+    // What one says the others hear, and itself not.
+    until("the replicas to know each other", PATIENCE, async || {
+        anyhow::ensure!(stores.iter().all(|store| store.replicas() == 3));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut listeners: Vec<_> = stores.iter().map(Store::told).collect();
+    stores[0].tell("x".repeat(8000)).await;
+    stores[0].tell("a: b, c".into()).await;
+    stores[1].tell("d".into()).await;
+    for (n, expected) in [(0, vec!["d"]), (1, vec!["a: b, c"]), (2, vec!["a: b, c", "d"])] {
+        for words in expected {
+            let heard = tokio::time::timeout(PATIENCE, listeners[n].recv()).await.unwrap().unwrap();
+            assert_eq!(&*heard, words);
+        }
+        assert!(listeners[n].try_recv().is_err());
+    }
     // And everyone hears of what is new, and of the work.
     let mut head = stores[2].head();
     let last = stored(&stores[0], event(5, "other")).await;
@@ -185,6 +204,108 @@ async fn a_closed_store_gives_back_and_a_zombie_settles_nothing() {
     assert!(!take_over(&zombie, to).await.recovered);
     zombie.close().await;
     other.close().await;
+    server.remove_database(&name).unwrap();
+}
+
+/// What a store hears of a destination next.
+async fn hears(store: &Store, dest: DestId) -> Option<Outage> {
+    let heard = async {
+        loop {
+            store.woken().await;
+            if let Some((_, outage)) = store.heard_circuits().into_iter().find(|(of, _)| *of == dest) {
+                return outage;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("to hear of a circuit")
+}
+
+fn now() -> Time {
+    (Options::default().clock)()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_down_is_probed_by_one_and_back_for_all() {
+    let Some(server) = Postgres::shared() else { return skip("PostgreSQL is missing") };
+    let name = server.database().unwrap();
+    let mut stores = open(server, &name, 2);
+    let dest = DestId(7);
+    let outage = |until: Time, failures| Outage {
+        until,
+        since: now().before(Duration::from_secs(5)),
+        failures,
+        asked: false,
+        error: "no\0 route".into(),
+    };
+    // Nobody was told: whoever thinks so may look.
+    assert_eq!(stores[1].take_probe(dest).await.unwrap(), Probe::Ours);
+    stores[0].share_circuit(dest, Some(outage(now(), 3)), false).await.unwrap();
+    let heard = hears(&stores[1], dest).await.unwrap();
+    assert_eq!((heard.failures, heard.asked, &*heard.error), (3, false, "no\u{fffd} route"));
+    assert!(heard.until <= now() && now().since(heard.since) >= Duration::from_secs(5), "{heard:?}");
+    // One probes, and the other waits for what comes of it.
+    assert_eq!(stores[1].take_probe(dest).await.unwrap(), Probe::Ours);
+    let Probe::NotBefore(at) = stores[0].take_probe(dest).await.unwrap() else { panic!("two probe") };
+    assert!(at > now().after(PROBE_ALONE / 2), "{at}");
+    // What another finds out late ends no probe; what came of the probe does.
+    let late = now().after(Duration::from_secs(3600));
+    stores[0].share_circuit(dest, Some(outage(now(), 4)), false).await.unwrap();
+    assert!(matches!(stores[0].take_probe(dest).await.unwrap(), Probe::NotBefore(_)));
+    let all = stores[1].share_circuit(dest, Some(outage(now(), 1)), true).await.unwrap();
+    assert_eq!(all.failures, 4, "{all:?}");
+    assert_eq!(stores[0].take_probe(dest).await.unwrap(), Probe::Ours);
+    // Who took it and died keeps nobody from it for ever.
+    assert!(matches!(stores[1].take_probe(dest).await.unwrap(), Probe::NotBefore(_)));
+    server.sql(&name, "UPDATE circuit SET taken = clock_timestamp()").unwrap();
+    assert_eq!(stores[1].take_probe(dest).await.unwrap(), Probe::Ours);
+    // The longest pause counts, whoever was asked for it; and who comes later knows.
+    let asked = Outage { asked: true, ..outage(late, 4) };
+    stores[0].share_circuit(dest, Some(asked), true).await.unwrap();
+    let all = stores[1].share_circuit(dest, Some(outage(now(), 5)), false).await.unwrap();
+    assert!(all.asked && all.until > now().after(Duration::from_secs(3000)), "{all:?}");
+    stores.extend(open(server, &name, 1));
+    let known = hears(&stores[2], dest).await;
+    assert_eq!((known.clone().map(|outage| outage.failures), stores[2].outage(dest)), (Some(5), known));
+    let Probe::NotBefore(at) = stores[2].take_probe(dest).await.unwrap() else { panic!("too early") };
+    assert!(at > now().after(Duration::from_secs(3000)), "{at}");
+    // And it is back for all.
+    assert_eq!(stores[2].share_circuit(dest, None, true).await, None);
+    for store in &stores[..2] {
+        until("the outage to be over", PATIENCE, async || {
+            anyhow::ensure!(store.outage(dest).is_none());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    assert_eq!(stores[0].take_probe(dest).await.unwrap(), Probe::Ours);
+    for store in stores {
+        store.close().await;
+    }
+    server.remove_database(&name).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_count_each_other() {
+    let Some(server) = Postgres::shared() else { return skip("PostgreSQL is missing") };
+    let name = server.database().unwrap();
+    let mut stores = open(server, &name, 3);
+    let count = async |store: &Store, count| {
+        until("the replicas to be counted", PATIENCE, async || {
+            anyhow::ensure!(store.replicas() == count, "{}", store.replicas());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    for store in &stores {
+        count(store, 3).await;
+    }
+    stores.remove(1).close().await;
+    // One that dies is missed once its lease is over.
+    drop(stores.remove(1));
+    count(&stores[0], 1).await;
+    stores.remove(0).close().await;
     server.remove_database(&name).unwrap();
 }
 
@@ -276,17 +397,21 @@ async fn order_and_everything_hold_while_the_server_crashes() {
     let senders: Vec<_> = (0..12)
         .map(|n| tokio::spawn(send(stores[n % 3].clone(), n as u64, Arc::clone(&next), Arc::clone(&sending))))
         .collect();
+    // One that nobody sends anything to, nor does it deliver.
+    let idle = open(&server, &name, 1).remove(0);
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(800)).await;
         server.stop(Stop::Immediate).unwrap();
-        until("a store to notice", PATIENCE, async || {
-            anyhow::ensure!(stores[0].health().is_err(), "it takes writes");
-            Ok(())
-        })
-        .await
-        .unwrap();
+        for store in stores.iter().chain([&idle]) {
+            until("a store to notice", PATIENCE, async || {
+                anyhow::ensure!(store.health().is_err(), "it takes writes");
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
         server.resume().unwrap();
-        for store in &stores {
+        for store in stores.iter().chain([&idle]) {
             until("the store to come back", PATIENCE, async || store.health().map_err(anyhow::Error::msg))
                 .await
                 .unwrap();
@@ -304,7 +429,7 @@ async fn order_and_everything_hold_while_the_server_crashes() {
     }
     assert!(sent.len() > 100, "only {} were sent: that proves little", sent.len());
     in_order(&sent, &log.lock().unwrap());
-    for store in stores {
+    for store in stores.into_iter().chain([idle]) {
         store.close().await;
     }
 }

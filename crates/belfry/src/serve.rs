@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use belfry_cluster::{Candidacy, Cluster, TektonSettings};
+use belfry_cluster::{Candidacy, Cluster, Leadership, TektonSettings};
 use belfry_core::{config::Options, limits};
 use belfry_http::Clients;
 use belfry_store::{Database, OpenError, Pruned, Store};
@@ -135,6 +135,7 @@ pub struct Server {
     ports: JoinSet<()>,
     dispatcher: JoinHandle<()>,
     background: JoinSet<()>,
+    leadership: Leadership,
 }
 
 /// What the server listens on.
@@ -204,7 +205,7 @@ impl Server {
         let board = Arc::new(StatusBoard::default());
         let observer = Arc::new(Observer::new(&settings.cluster_name));
         let waits = Waits::new(store.clone(), configuration.clone());
-        let candidacy = settings.elects.then(|| candidacy(&settings.runtime_namespace));
+        let mut leadership = Leadership::sole();
         let environment: Arc<dyn Environment> = match settings.source {
             Source::Directories { paths, cluster } => {
                 let cluster = match &cluster {
@@ -226,17 +227,15 @@ impl Server {
                 );
                 let (configuration, store) = (configuration.clone(), store.clone());
                 background.spawn(observer.clone().run(configuration.clone(), store.clone(), metrics.clone()));
-                cluster.keep_commit_status_statuses(board.reports());
+                if settings.elects {
+                    leadership = lead(&cluster, &settings.runtime_namespace, stopping.clone());
+                }
+                background.spawn(cluster.keep_statuses(board.reports(), leadership.clone()));
+                background.spawn(board.clone().share(store.clone()));
                 let listeners = Listeners { observer: observer.clone(), board: board.clone(), waits: waits.clone() };
                 background.spawn(source::follow(cluster.clone(), configuration, store, listeners, stopping.clone()));
                 background.spawn(compare_crds(cluster.clone(), metrics.clone()));
-                background.spawn(tekton::run(
-                    cluster.clone(),
-                    waits.clone(),
-                    settings.tekton,
-                    candidacy,
-                    stopping.clone(),
-                ));
+                background.spawn(tekton::run(cluster.clone(), waits.clone(), settings.tekton, leadership.clone()));
                 vouching = Some(cluster.clone());
                 cluster
             }
@@ -263,7 +262,7 @@ impl Server {
             index_is_complete: !standalone,
         });
         if let Some(cluster) = &vouching {
-            cluster.keep_receiver_statuses(receivers.reports());
+            background.spawn(cluster.keep_statuses(receivers.reports(), leadership.clone()));
         } else {
             receivers.open().await;
         }
@@ -319,6 +318,7 @@ impl Server {
             ports: JoinSet::new(),
             dispatcher,
             background,
+            leadership,
         };
         server.listen(ports, Answering { intake, receivers, interface, operations }, &stopping);
         tracing::info!(
@@ -374,6 +374,8 @@ impl Server {
         let close = async { while self.ports.join_next().await.is_some() {} };
         let _ = tokio::join!(tokio::time::timeout(CLOSE, close), &mut self.dispatcher);
         self.background.shutdown().await;
+        // Another may lead at once.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.leadership.ended()).await;
         if tokio::time::timeout(Duration::from_secs(1), self.store.flush()).await.is_err() {
             tracing::warn!("the store did not write everything in time; some deliveries are sent again");
         }
@@ -414,10 +416,11 @@ fn open_database(database: &Database, options: &belfry_store::Options) -> Result
     }
 }
 
-/// Stands for the work that one replica does.
-fn candidacy(namespace: &str) -> Candidacy {
+/// Stands for election, for the work that one replica does, until `stop`.
+fn lead(cluster: &Cluster, namespace: &str, mut stop: watch::Receiver<bool>) -> Leadership {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Candidacy::new(namespace, LEASE, format!("{host}_{:016x}", fastrand::u64(..)))
+    let candidacy = Candidacy::new(namespace, LEASE, format!("{host}_{:016x}", fastrand::u64(..)));
+    cluster.lead(candidacy, async move { server::stopped(&mut stop).await })
 }
 
 /// The data folder; or, where it can't be written to, a temporary one, loudly. Whether it is temporary comes with it.

@@ -14,9 +14,13 @@ use belfry_core::{
     commit_status::State,
     config::{CommitStatusRule, Document, Finding, Problem},
 };
+use belfry_store::Store;
 use jiff::Timestamp;
-use serde::Deserialize as _;
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    watch,
+};
 
 /// Refusals that are told of one CommitStatus, the latest.
 const REFUSALS: usize = 5;
@@ -24,6 +28,9 @@ const REFUSALS: usize = 5;
 const OBJECTS: usize = 1_000;
 /// Bytes of a context, and of why it was refused.
 const TEXT: usize = 512;
+
+/// Notes for other replicas that wait to be passed on.
+const NOTES: usize = 1024;
 
 /// What is to be said, of all CommitStatuses.
 pub type Reports = Arc<Vec<Arc<CommitStatusReport>>>;
@@ -40,10 +47,17 @@ pub struct Shown {
 }
 
 /// What is known of CommitStatuses.
-#[derive(Default)]
 pub struct StatusBoard {
     known: Mutex<BTreeMap<ConfigKey, Known>>,
     reports: watch::Sender<Reports>,
+    /// What became of statuses here, for other replicas.
+    notes: broadcast::Sender<Note>,
+}
+
+impl Default for StatusBoard {
+    fn default() -> Self {
+        Self { known: Mutex::default(), reports: watch::Sender::default(), notes: broadcast::Sender::new(NOTES) }
+    }
 }
 
 #[derive(Default)]
@@ -60,6 +74,26 @@ struct Compiled {
     generation: i64,
     suspended: bool,
     problems: Vec<Problem>,
+}
+
+/// What one replica tells the others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Note {
+    key: ConfigKey,
+    uid: Arc<str>,
+    news: News,
+}
+
+/// What became of a status.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum News {
+    /// It was posted.
+    Posted(PostedStatus),
+    /// It was given up.
+    Refused { context: String, remark: String },
+    /// Whether its object names a commit.
+    Commit { object: String, does: bool },
 }
 
 /// What came of posting since the start.
@@ -98,21 +132,13 @@ impl StatusBoard {
 
     /// A status was posted.
     pub fn posted(&self, rule: &CommitStatusRule, shown: &Shown, at: Time) {
-        let context = cut(&shown.context);
         let posted = PostedStatus {
-            context: context.clone(),
+            context: cut(&shown.context),
             commit: shown.commit.clone(),
             state: shown.state.as_str().to_owned(),
             time: Timestamp::from_microsecond(at.0).map(|at| format!("{at:.0}")).unwrap_or_default(),
         };
-        self.learn(rule, |learnt| {
-            learnt.anything = true;
-            learnt.refused.retain(|(known, _)| *known != context);
-            learnt.posted.retain(|known| known.context != context);
-            learnt.posted.insert(0, posted);
-            learnt.posted.truncate(POSTED_CONTEXTS);
-            true
-        });
+        self.learn(rule, News::Posted(posted));
     }
 
     /// A status was given up. `shown` is unknown when not even its context could be told; then it is the object's.
@@ -120,47 +146,63 @@ impl StatusBoard {
         let context = cut(&shown.map_or_else(|| name(object), |shown| shown.context.clone()));
         let commit = shown.and_then(|shown| shown.commit.get(..12)).map(|commit| format!(" at {commit}"));
         let remark = cut(&format!("'{context}'{} was refused: {why}", commit.unwrap_or_default()));
-        self.learn(rule, |learnt| {
-            learnt.anything = true;
-            learnt.refused.retain(|(known, _)| *known != context);
-            learnt.refused.insert(0, (context, remark));
-            learnt.refused.truncate(REFUSALS);
-            true
-        });
+        self.learn(rule, News::Refused { context, remark });
     }
 
     /// Whether the rollout of an object names a commit.
     pub fn names_commit(&self, rule: &CommitStatusRule, object: &ObjectKey, does: bool) {
-        self.learn(rule, |learnt| {
-            let object = name(object);
-            if learnt.commits.get(&object) == Some(&does) {
-                return false;
-            }
-            learnt.commits.insert(object, does);
-            if learnt.commits.len() > OBJECTS {
-                learnt.commits.pop_first();
-            }
-            true
-        });
+        self.learn(rule, News::Commit { object: name(object), does });
     }
 
-    /// Takes in what was learnt of a CommitStatus, and says so if it is news.
-    fn learn(&self, rule: &CommitStatusRule, learn: impl FnOnce(&mut Learnt) -> bool) {
-        if self.reports.receiver_count() == 0 {
-            return;
+    /// Takes in what became of a CommitStatus's statuses here, and tells the other replicas if it is news.
+    fn learn(&self, rule: &CommitStatusRule, news: News) {
+        let note = Note { key: (*rule.key).clone(), uid: rule.uid.clone(), news };
+        if self.reports.receiver_count() > 0 && self.take_in(&note) {
+            // Without anybody to pass it on there is nobody to tell.
+            let _ = self.notes.send(note);
         }
+    }
+
+    /// Takes in what became of a CommitStatus's statuses, wherever; whether it is news.
+    fn take_in(&self, note: &Note) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.entry((*rule.key).clone()).or_default();
-        if entry.uid != rule.uid {
+        let entry = known.entry(note.key.clone()).or_default();
+        if entry.uid != note.uid {
             // Of one that was deleted since, or of one that the API server has yet to tell of.
             if entry.compiled.is_some() {
-                return;
+                return false;
             }
-            *entry = Known { uid: rule.uid.clone(), ..Known::default() };
+            *entry = Known { uid: note.uid.clone(), ..Known::default() };
         }
-        if learn(&mut entry.learnt) {
-            entry.renew(&rule.key);
+        let news = entry.learnt.take_in(&note.news);
+        if news {
+            entry.renew(&note.key);
             self.publish(&known);
+        }
+        news
+    }
+
+    /// Keeps the boards of all replicas alike: whichever comes to write the statuses knows what the others posted. What is
+    /// said while one of them doesn't hear is lost to it, until more becomes of that context.
+    pub async fn share(self: Arc<Self>, store: Store) {
+        let (mut notes, mut told) = (self.notes.subscribe(), store.told());
+        loop {
+            tokio::select! {
+                note = notes.recv() => match note {
+                    Ok(note) => store.tell(serde_json::to_string(&note).unwrap_or_default()).await,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+                words = told.recv() => match words.as_deref().map(serde_json::from_str::<Note>) {
+                    Ok(Ok(note)) => {
+                        self.take_in(&note);
+                    }
+                    // Said by another version.
+                    Ok(Err(error)) => tracing::debug!(%error, "another replica said what can't be read"),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+            }
         }
     }
 
@@ -173,6 +215,41 @@ impl StatusBoard {
             }
             changed
         });
+    }
+}
+
+impl Learnt {
+    /// Whether it is news.
+    fn take_in(&mut self, news: &News) -> bool {
+        match news {
+            News::Posted(posted) => {
+                let of_it = |known: &PostedStatus| known.context == posted.context;
+                if self.posted.iter().any(|known| of_it(known) && known.time > posted.time) {
+                    return false;
+                }
+                self.anything = true;
+                self.refused.retain(|(known, _)| *known != posted.context);
+                self.posted.retain(|known| !of_it(known));
+                self.posted.insert(0, posted.clone());
+                self.posted.truncate(POSTED_CONTEXTS);
+            }
+            News::Refused { context, remark } => {
+                self.anything = true;
+                self.refused.retain(|(known, _)| known != context);
+                self.refused.insert(0, (context.clone(), remark.clone()));
+                self.refused.truncate(REFUSALS);
+            }
+            News::Commit { object, does } => {
+                if self.commits.get(object) == Some(does) {
+                    return false;
+                }
+                self.commits.insert(object.clone(), *does);
+                if self.commits.len() > OBJECTS {
+                    self.commits.pop_first();
+                }
+            }
+        }
+        true
     }
 }
 

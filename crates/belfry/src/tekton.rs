@@ -2,26 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use belfry_cluster::{Ask, Candidacy, Cluster, May, Sees, TektonSettings, User};
+use belfry_cluster::{Ask, Cluster, Leadership, May, Sees, TektonSettings, User};
 use belfry_core::verdict::Question;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use tokio::sync::watch;
 
-use crate::{access::rights, server::stopped, waits::Waits};
+use crate::{access::rights, waits::Waits};
 
 /// How long a run waits for its turn when there are too many waits.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Does the runs of the cluster until `stop`; where there may be other replicas, while this one is elected.
-pub async fn run(
-    cluster: Arc<Cluster>,
-    waits: Arc<Waits>,
-    settings: TektonSettings,
-    candidacy: Option<Candidacy>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Does the runs of the cluster while this process leads.
+pub async fn run(cluster: Arc<Cluster>, waits: Arc<Waits>, settings: TektonSettings, leadership: Leadership) {
     let local = settings.cluster_name.clone();
-    let (says, leads) = watch::channel(candidacy.is_none());
     let asked = cluster.clone();
     let may: May = Arc::new(move |account, object| {
         let (cluster, local) = (asked.clone(), local.clone());
@@ -31,19 +23,7 @@ pub async fn run(
         }
         .boxed()
     });
-    let election = async {
-        let Some(candidacy) = candidacy else { return stopped(&mut stop).await };
-        let mut leadership = cluster.lead(candidacy, async move { stopped(&mut stop).await });
-        while leadership.becomes(true).await {
-            says.send_replace(true);
-            leadership.becomes(false).await;
-            says.send_replace(false);
-        }
-    };
-    tokio::select! {
-        () = cluster.run_tekton(settings, ask(waits), may, leads) => {}
-        () = election => {}
-    }
+    cluster.run_tekton(settings, ask(waits), may, leadership).await;
 }
 
 fn ask(waits: Arc<Waits>) -> Ask {

@@ -32,7 +32,7 @@ use self::{
     task::{Shared, attend},
 };
 use crate::{
-    Cluster, Error,
+    Cluster, Error, Leadership,
     announce::Announcer,
     follow::{Change, follow},
     kinds::{CUSTOM_RUN, Kind, RUN},
@@ -79,18 +79,18 @@ impl Default for TektonSettings {
 
 impl Cluster {
     /// Does the runs of `FluxDeploymentWait`, of Tekton's `CustomRun` and of the older `Run`, wherever the API server
-    /// serves them, while `leads` says that it is this process that does; a sender that is gone has said its last.
+    /// serves them, while this process leads.
     ///
-    /// It ends when it is dropped, or when nobody can say any more that this process leads. What it leaves behind goes on
-    /// where it is, here or elsewhere.
-    pub async fn run_tekton(&self, settings: TektonSettings, ask: Ask, may: May, mut leads: watch::Receiver<bool>) {
+    /// It ends when it is dropped, or when this process can't come to lead any more. What it leaves behind goes on where it
+    /// is, here or elsewhere.
+    pub async fn run_tekton(&self, settings: TektonSettings, ask: Ask, may: May, mut leadership: Leadership) {
         let announcer = Announcer::start(self.inner.client.clone());
         let outage = Mutex::new(Outage::default());
         let shared = Arc::new(Shared { cluster: self.clone(), announcer, settings, ask, may, outage });
-        while leads.wait_for(|leads| *leads).await.is_ok() {
+        while leadership.becomes(true).await {
             tokio::select! {
                 ((), ()) = async { tokio::join!(serve(&shared, &CUSTOM_RUN), serve(&shared, &RUN)) } => {}
-                Ok(_) = leads.wait_for(|leads| !*leads) => {}
+                true = leadership.becomes(false) => {}
             }
         }
     }

@@ -244,12 +244,12 @@ async fn only_who_leads_does_anything() {
     let Some((runs, world, belfry)) = scene("leads").await else { return };
     runs.create("wait", json!({ "revision": "a" }), json!({})).await;
     listeners(&world, 1).await;
-    belfry.leads.send_replace(false);
+    belfry.leads(false);
     listeners(&world, 0).await;
     world.happens("a", APP, Phase::Succeeded, "ReconciliationSucceeded");
     let waiting = runs.get("wait").await;
     assert_eq!(waiting["status"]["conditions"][0]["status"], "Unknown");
-    belfry.leads.send_replace(true);
+    belfry.leads(true);
     runs.custom("wait", "True", "ReconciliationSucceeded").await;
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use belfry_cluster::{May, Settings, TektonSettings};
+use belfry_cluster::{Leadership, May, Settings, TektonSettings};
 use futures::FutureExt as _;
 use kube::{
     Api,
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::{
     sync::{OnceCell, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
@@ -75,7 +76,7 @@ impl Readable {
 
 /// A Belfry that does the runs of one namespace.
 pub struct Belfry {
-    pub leads: watch::Sender<bool>,
+    leads: watch::Sender<Option<Instant>>,
     task: JoinHandle<()>,
 }
 
@@ -83,10 +84,18 @@ impl Belfry {
     pub async fn start(cluster: &testkit::Cluster, namespace: &str, world: &Arc<World>, may: May) -> Self {
         let settings = Settings { watch_namespace: Some(namespace.to_owned()), ..settings(cluster).await };
         let cluster = belfry_cluster::connect(&settings).await.unwrap().rediscover_every(Duration::from_millis(200));
-        let (leads, led) = watch::channel(true);
+        let (leads, led) = watch::channel(None);
+        let led = Leadership::until(led);
         let ask = world.ask();
         let task = tokio::spawn(async move { cluster.run_tekton(TektonSettings::default(), ask, may, led).await });
-        Self { leads, task }
+        let belfry = Self { leads, task };
+        belfry.leads(true);
+        belfry
+    }
+
+    /// Lets it lead, or no longer.
+    pub fn leads(&self, leads: bool) {
+        self.leads.send_replace(leads.then(|| Instant::now() + Duration::from_secs(3600)));
     }
 
     /// As when its process ends.

@@ -48,7 +48,7 @@ async fn a_restart_goes_on_with_the_same_question() {
 #[tokio::test]
 async fn a_run_of_the_older_controller_is_taken_over() {
     let Some((runs, world, belfry)) = scene("takeover").await else { return };
-    belfry.leads.send_replace(false);
+    belfry.leads(false);
     runs.create("wait", json!({ "revision": "a" }), json!({})).await;
     let status = json!({ "status": {
         "conditions": [{
@@ -59,7 +59,7 @@ async fn a_run_of_the_older_controller_is_taken_over() {
     }});
     let patch = kube::api::Patch::Merge(status);
     runs.api("CustomRun").patch_status("wait", &Default::default(), &patch).await.unwrap();
-    belfry.leads.send_replace(true);
+    belfry.leads(true);
     listeners(&world, 1).await;
     world.happens("a", APP, Phase::Succeeded, "ReconciliationSucceeded");
     let done = runs.custom("wait", "True", "ReconciliationSucceeded").await;

@@ -7,6 +7,7 @@
 mod fold;
 mod input;
 mod owned;
+mod packed;
 mod place;
 mod signal;
 mod status;
@@ -171,58 +172,41 @@ impl Phase {
 }
 
 /// One object going to one revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
     /// Arrival of the event that opened it.
-    #[serde(rename = "i")]
     pub id: Seq,
     /// The revision, as the controller named it.
-    #[serde(rename = "r")]
     pub revision: String,
     /// The revision that an artifact was made from.
-    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub origin_revision: Option<String>,
     /// Hash of the commit.
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// Digest of a HelmRelease's values, where the controller itself reported.
-    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Digest of the artifact that a HelmRelease's chart came in.
-    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub oci_digest: Option<String>,
     /// Where it stands.
-    #[serde(rename = "s")]
     pub state: Phase,
     /// When it began, by its events' own clock, in whole seconds.
-    #[serde(rename = "b")]
     pub started: Time,
     /// When it came to the state that ended it, by the same clock.
-    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Time>,
     /// When it succeeded for the first time, by the same clock; stays when it fails later.
-    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub first_success: Option<Time>,
     /// Attempts made, as far as they were reported.
-    #[serde(rename = "n")]
     pub attempts: u32,
     /// The last reason that says something of its state.
-    #[serde(rename = "w")]
     pub reason: String,
     /// The message that came with it, cut to [`MESSAGE`] bytes.
-    #[serde(rename = "m")]
     pub message: String,
     /// The last event that changed it.
-    #[serde(rename = "e")]
     pub last_event: Seq,
     /// What superseded it; `None` in a superseded one: its object was deleted.
-    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<Successor>,
     /// The latest time, by its events' own clock, that something was heard of it.
-    #[serde(rename = "z")]
     pub(crate) heard: Time,
     /// The last attempt is over; the next event of one counts as another.
-    #[serde(rename = "v", default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rests: bool,
 }
 

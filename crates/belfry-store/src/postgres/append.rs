@@ -47,6 +47,8 @@ const KNOW_OBJECTS: [&str; 2] = [
      JOIN object o ON o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind AND o.api_group = k.api_group
          AND o.cluster = k.cluster ORDER BY k.n",
 ];
+const STATES: &str =
+    "SELECT o.id, o.state FROM unnest($1::INT8[]) WITH ORDINALITY k(id, n) JOIN object o USING(id) ORDER BY k.n";
 const KNOW_CONFIGS: [&str; 2] = [
     "INSERT INTO config(kind, namespace, name)
      SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) k(kind, namespace, name)
@@ -117,6 +119,12 @@ impl PgWriter {
             ObjectRow { id, state: Arc::new(read_state(id, row.get(1))) }
         };
         complete(rows[1].iter().map(object).collect(), keys.len())
+    }
+
+    pub(super) fn find_states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>> {
+        let rows = self.link()?.query(STATES, &[&objects])?;
+        let state = |row: &Row| Arc::new(read_state(row.get(0), row.get(1)));
+        complete(rows.iter().map(state).collect(), objects.len())
     }
 
     pub(super) fn know_configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {

@@ -13,7 +13,7 @@ use belfry_core::Seq;
 use tokio::sync::Notify;
 
 use super::{
-    CHANNEL,
+    CHANNEL, circuits,
     flight::Flight,
     link::{Link, step},
     place::Database,
@@ -43,6 +43,12 @@ const TAKE_OVER: &str = "UPDATE lane SET owner = NULL, first = NULL, woken = FAL
 const DUE: &str = "SELECT id FROM config c WHERE c.kind IN ('Provider', 'Cluster')
     AND EXISTS(SELECT 1 FROM lane WHERE dest = c.id AND due <= $1 AND owner IS NULL)";
 
+const COUNT: &str = "SELECT count(*) FROM replica WHERE until > clock_timestamp()";
+
+fn numbers(list: Option<&str>) -> impl Iterator<Item = i64> {
+    list.unwrap_or_default().split(',').filter_map(|number| number.parse().ok())
+}
+
 pub(super) struct Follower {
     database: Arc<Database>,
     flight: Arc<Flight>,
@@ -71,6 +77,11 @@ impl Follower {
         Ok(follower)
     }
 
+    /// How this replica begins what it says.
+    pub fn voice(&self) -> &str {
+        &self.voice
+    }
+
     pub fn stop(&self) {
         self.stopped.store(true, Relaxed);
         self.stop.notify_one();
@@ -84,19 +95,17 @@ impl Follower {
     }
 
     /// Works until it is stopped.
-    pub fn run(&self, shared: &Shared) {
+    pub fn run(&self, shared: &Shared, doubted: &dyn Fn()) {
         let mut link = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         while !self.stopped.load(Relaxed) {
-            let followed = match link.take() {
-                Some(link) => self.follow(link, shared),
-                None => self.connect().and_then(|mut link| {
-                    // Whatever was said meanwhile was not heard.
-                    self.look(&mut link, shared)?;
-                    self.follow(link, shared)
-                }),
-            };
+            let followed = link.take().map_or_else(|| self.connect(), Ok).and_then(|mut link| {
+                // Whatever was said meanwhile was not heard.
+                self.look(&mut link, shared)?;
+                self.follow(link, shared)
+            });
             if let Err(error) = followed {
                 tracing::debug!(%error, "not connected to the other replicas");
+                doubted();
                 self.pause();
             }
         }
@@ -119,6 +128,7 @@ impl Follower {
             self.hear(&mut link, &heard, shared)?;
             if renewed.elapsed() >= beat {
                 self.renew(&mut link)?;
+                self.count(&mut link, shared)?;
                 self.bury(&mut link, shared)?;
                 renewed = Instant::now();
             }
@@ -131,17 +141,25 @@ impl Follower {
     }
 
     fn hear(&self, link: &mut Link, heard: &[String], shared: &Shared) -> Result<()> {
-        let (mut head, mut dests) = (0, HashSet::new());
+        let (mut head, mut dests, mut circuits) = (0, HashSet::new(), Vec::new());
         for notice in heard {
-            let mut words = notice.split(':');
+            let mut words = notice.splitn(5, ':');
             if words.next() == Some(&self.voice) {
                 continue;
             }
             head = words.next().and_then(|seq| seq.parse().ok()).unwrap_or(0).max(head);
             match words.next() {
                 Some("*") => self.look(link, shared)?,
-                named => dests.extend(named.unwrap_or("").split(',').filter_map(|dest| dest.parse().ok()).map(DestId)),
+                named => dests.extend(numbers(named).map(DestId)),
             }
+            circuits.extend(numbers(words.next()));
+            if let Some(words) = words.next() {
+                // Who listens, if anybody does, is nobody's business here.
+                let _ = shared.words.send(words.into());
+            }
+        }
+        if !circuits.is_empty() {
+            self.look_at_circuits(link, circuits, false, shared)?;
         }
         shared.moved(Seq(head));
         shared.wake(dests);
@@ -156,6 +174,26 @@ impl Follower {
             shared.moved(Seq(row.get(0)));
         }
         shared.wake(rows[1].iter().map(|row| DestId(row.get(0))));
+        self.count(link, shared)?;
+        let known = shared.circuits().open();
+        self.look_at_circuits(link, known, true, shared)
+    }
+
+    /// Counts the replicas, this one among them.
+    fn count(&self, link: &mut Link, shared: &Shared) -> Result<()> {
+        let rows = link.query(COUNT, &[])?;
+        let count = rows.first().and_then(|row| row.get::<_, i64>(0).try_into().ok());
+        shared.replicas.store(count.unwrap_or(1), Relaxed);
+        Ok(())
+    }
+
+    fn look_at_circuits(&self, link: &mut Link, dests: Vec<i64>, open: bool, shared: &Shared) -> Result<()> {
+        let read = circuits::read(link, &dests, open, (self.clock)())?;
+        let mut circuits = shared.circuits();
+        let news: Vec<DestId> =
+            read.into_iter().filter_map(|(dest, told)| circuits.heard(dest, told).then_some(dest)).collect();
+        drop(circuits);
+        shared.wake(news);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! claimed with `SKIP LOCKED` and belong to a replica as long as it is heard of. `NOTIFY` wakes the others.
 
 mod append;
+mod circuits;
 mod claim;
 mod filter;
 mod flight;
@@ -20,13 +21,19 @@ mod read;
 mod rollouts;
 mod schema;
 mod settle;
+mod survey;
 mod tls;
 mod transaction;
+mod transfer;
 
 use std::sync::Arc;
 
 pub use self::place::Database;
 use self::{flight::Flight, follow::Follower, link::Link, read::PgReader, transaction::PgWriter};
+pub(crate) use self::{
+    survey::survey,
+    transfer::{dump, load},
+};
 use crate::{OpenError, engine::EngineError, types::Options};
 
 /// The channel of notifications.

@@ -33,6 +33,15 @@ impl Day {
         table.strip_prefix("event_")?.parse().ok().map(Self)
     }
 
+    /// Attached rather than made in place, which would stop all who read.
+    fn attach(self) -> String {
+        let (table, (from, to)) = (self.table(), self.range());
+        format!(
+            "CREATE TABLE IF NOT EXISTS {table}(LIKE event INCLUDING DEFAULTS, CHECK(seq >= {from} AND seq < {to}));
+             ALTER TABLE event ATTACH PARTITION {table} FOR VALUES FROM ({from}) TO ({to})"
+        )
+    }
+
     fn range(self) -> (i64, i64) {
         (self.0 * DAY, (self.0 + 1) * DAY)
     }
@@ -43,20 +52,38 @@ pub(super) fn prepare(link: &mut Link, now: Time) -> Result<()> {
     let known = days(link)?;
     let today = Day::of(now);
     for day in [today, Day(today.0 + 1)].into_iter().filter(|day| !known.contains(day)) {
-        let (table, (from, to)) = (day.table(), day.range());
-        // Attached rather than made in place, which would stop all who read.
-        let made = link.batch(&format!(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('belfry event'), hashtext(current_schema()));
-             CREATE TABLE IF NOT EXISTS {table}(LIKE event INCLUDING DEFAULTS, CHECK(seq >= {from} AND seq < {to}));
-             ALTER TABLE event ATTACH PARTITION {table} FOR VALUES FROM ({from}) TO ({to}); COMMIT"
-        ));
-        if let Err(error) = made {
+        let lock = "SELECT pg_advisory_xact_lock(hashtext('belfry event'), hashtext(current_schema()))";
+        if let Err(error) = link.batch(&format!("BEGIN; {lock}; {}; COMMIT", day.attach())) {
             link.batch("ROLLBACK")?;
             // Another replica made it, or events of that day came before.
-            tracing::debug!(table, %error, "no partition");
+            tracing::debug!(table = day.table(), %error, "no partition");
         }
     }
     Ok(())
+}
+
+/// Days that loading makes partitions for at most: more than a year, and not more than one transaction can lock.
+const DAYS: usize = 400;
+
+/// The days that have a partition, while a database is filled.
+#[derive(Debug)]
+pub(super) struct Days(Vec<Day>);
+
+impl Days {
+    pub fn known(link: &mut Link) -> Result<Self> {
+        days(link).map(Self)
+    }
+
+    /// Makes the partition of what comes next, within the transaction that is open.
+    pub fn prepare(&mut self, link: &mut Link, seq: i64) -> Result<()> {
+        let day = Day::of(Time(seq));
+        if self.0.contains(&day) || self.0.len() >= DAYS {
+            return Ok(());
+        }
+        link.batch(&day.attach())?;
+        self.0.push(day);
+        Ok(())
+    }
 }
 
 fn days(link: &mut Link) -> Result<Vec<Day>> {

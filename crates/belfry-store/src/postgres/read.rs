@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
-use belfry_core::{ConfigKey, ObjectKey, Seq, Time, plan::ObjectState};
+use belfry_core::{ConfigKey, ObjectKey, Seq, Time, decide::Outage, plan::ObjectState};
 
 use super::{
+    circuits,
     flight::Flight,
     follow::Follower,
     link::Link,
@@ -19,6 +20,7 @@ use super::{
     place::Database,
 };
 use crate::{
+    circuits::{Probe, Told},
     engine::{Gone, PendingRow, Prunable, Reader, Remembered, RememberedHook, Result, Scope, Size},
     hooks::HookRow,
     queries::{
@@ -300,8 +302,8 @@ impl Reader for PgReader {
         true
     }
 
-    fn follow(&self, shared: &Shared) {
-        self.follower.run(shared);
+    fn follow(&self, shared: &Shared, doubted: &dyn Fn()) {
+        self.follower.run(shared, doubted);
     }
 
     fn stop(&self) {
@@ -310,6 +312,18 @@ impl Reader for PgReader {
 
     fn prune_whole(&self, before: Seq) -> Result<u64> {
         self.read(|link| self.drop_days(link, before))
+    }
+
+    fn share_circuit(&self, dest: DestId, outage: Option<&Outage>, probed: bool) -> Result<Option<Told>> {
+        self.read(|link| circuits::share(link, self.follower.voice(), dest, outage, probed, (self.clock)()))
+    }
+
+    fn take_probe(&self, dest: DestId) -> Result<Probe> {
+        self.read(|link| circuits::take_probe(link, dest, (self.clock)()))
+    }
+
+    fn tell(&self, words: &str) -> Result<()> {
+        self.read(|link| circuits::tell(link, self.follower.voice(), words))
     }
 
     /// The one that has lived longest.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits};
+use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits, plan::ObjectState};
 
 use super::{
     CHANNEL,
@@ -28,7 +28,7 @@ const NAMED: usize = 200;
 const BEHIND: Duration = Duration::from_secs(1);
 /// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
 const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
-const OTHERS: &str = "SELECT seq, dedupe, body_hash FROM event WHERE seq > $1 ORDER BY seq DESC LIMIT $2";
+const OTHERS: &str = "SELECT seq, dedupe, body_hash, object FROM event WHERE seq > $1 ORDER BY seq DESC LIMIT $2";
 const HOOKS: &str = "SELECT seq, receiver, delivery_id FROM hook
     WHERE seq > $1 AND delivery_id IS NOT NULL AND verdict IN (1, 2) ORDER BY seq DESC LIMIT $2";
 
@@ -44,6 +44,8 @@ pub(crate) struct PgWriter {
     /// Webhooks up to here are known.
     hook_tail: i64,
     hooks: Vec<RememberedHook>,
+    /// Objects that others brought events of.
+    touched: Vec<i64>,
     turn: Instant,
     /// Lanes that are free once this is committed.
     pub(super) freed: Vec<LaneId>,
@@ -75,6 +77,7 @@ impl PgWriter {
             before: Head::default(),
             hook_tail: seq,
             hooks: Vec::new(),
+            touched: Vec::new(),
             turn: Instant::now(),
             freed: Vec::new(),
             news: BTreeSet::new(),
@@ -99,6 +102,7 @@ impl PgWriter {
 
     fn take_in(&mut self, rows: &[Vec<tokio_postgres::Row>], others: &mut Vec<Remembered>) {
         let [events, hooks] = rows else { return };
+        self.touched.extend(events.iter().map(|row| row.get::<_, i64>(3)));
         others.extend(events.iter().rev().map(|row| Remembered {
             seq: Seq(row.get(0)),
             dedupe: row.get::<_, i64>(1).cast_unsigned(),
@@ -154,13 +158,15 @@ impl Writer for PgWriter {
         self.before = self.head;
         self.take_in(&rows[3..], &mut others);
         let known = others.last().map_or(tail, |event| event.seq.0);
+        let mut touched = Some(std::mem::take(&mut self.touched));
         if known < self.head.event {
+            touched = None;
             // It was pruned already, and still may have changed its object; nothing repeats it.
             let (seq, hash) = (Seq(self.head.event), fastrand::u64(..));
             others.push(Remembered { seq, dedupe: hash, body_hash: hash });
         }
         self.turn = Instant::now();
-        Ok(Begun { seq: Seq(self.head.seq), delivery: self.head.delivery, others })
+        Ok(Begun { seq: Seq(self.head.seq), delivery: self.head.delivery, others, touched })
     }
 
     fn other_hooks(&mut self) -> Vec<RememberedHook> {
@@ -169,6 +175,10 @@ impl Writer for PgWriter {
 
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>> {
         self.know_objects(keys)
+    }
+
+    fn states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>> {
+        self.find_states(objects)
     }
 
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {

@@ -1,9 +1,6 @@
 //! Writing: transactions and new rows.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use belfry_core::{
     ConfigKey, ObjectKey, Seq, Time,
@@ -14,7 +11,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{SqliteWriter, state};
 use crate::{
     RedeliverError,
-    engine::{Added, Appends, Begun, EngineError, ObjectRow, Prunable, Result, Settled, Writer},
+    engine::{Added, Appends, Begun, EngineError, Flusher, ObjectRow, Prunable, Result, Settled, Writer},
     queries::DeliveryKind,
     types::{DestId, LaneId, Redelivered, Settlement},
 };
@@ -39,7 +36,7 @@ impl Writer for SqliteWriter {
     fn begin(&mut self, _tail: Seq) -> Result<Begun> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.next = self.last;
-        Ok(Begun { seq: self.last.seq, delivery: self.last.delivery, others: Vec::new() })
+        Ok(Begun { seq: self.last.seq, delivery: self.last.delivery, others: Vec::new(), touched: Some(Vec::new()) })
     }
 
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>> {
@@ -59,6 +56,12 @@ impl Writer for SqliteWriter {
             });
         }
         Ok(rows)
+    }
+
+    fn states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>> {
+        let mut find = self.connection.prepare_cached("SELECT state FROM object WHERE id = ?1")?;
+        let state = |id: &i64| Ok(Arc::new(read_state(*id, find.query_row([id], |row| row.get(0))?)));
+        objects.iter().map(state).collect()
     }
 
     fn configs(&mut self, keys: &[&ConfigKey]) -> Result<Vec<i64>> {
@@ -177,8 +180,12 @@ impl Writer for SqliteWriter {
     fn commit(&mut self) -> Result<()> {
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.last = self.next;
-        self.commits.fetch_add(1, Relaxed);
+        self.checkpoints.committed();
         self.flight.free(self.freed.drain(..).chain(self.held.drain(..)));
+        if let Err(error) = self.checkpoints.finish(&self.connection) {
+            // It is committed all the same.
+            tracing::warn!(%error, "the write-ahead log can't be copied into the database");
+        }
         Ok(())
     }
 
@@ -196,12 +203,17 @@ impl Writer for SqliteWriter {
         let mut statement = self.connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
-        self.commits.fetch_add(1, Relaxed);
+        self.checkpoints.committed();
         Ok(())
+    }
+
+    fn flusher(&mut self) -> Result<Option<Box<dyn Flusher>>> {
+        Ok(Some(Box::new(self.open_flusher()?)))
     }
 
     fn probe(&mut self) -> Result<()> {
         self.rollback();
+        self.end_doubt()?;
         // As large as a batch of some events, lest it fits where they don't.
         self.connection.execute_batch(
             "BEGIN IMMEDIATE; INSERT OR REPLACE INTO meta VALUES('probe', zeroblob(65536)); COMMIT;

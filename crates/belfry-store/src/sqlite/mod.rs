@@ -1,9 +1,11 @@
-//! SQLite: one file, one writer, a write-ahead log that is flushed with every commit and copied into the file by a
+//! SQLite: one file, one writer, a write-ahead log that is flushed after every commit and copied into the file by a
 //! connection of its own, and connections that only read.
 
 mod append;
+mod checkpoint;
 mod claim;
 mod flight;
+mod flush;
 mod hooks;
 mod prune;
 mod query;
@@ -12,16 +14,18 @@ mod rollouts;
 mod schema;
 mod settle;
 mod state;
+mod transfer;
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use belfry_core::Seq;
 use rusqlite::{Connection, ErrorCode};
 
-use self::{flight::Flight, read::SqliteReader, schema::Place};
+pub(crate) use self::transfer::{dump, load, survey};
+use self::{checkpoint::Checkpoints, flight::Flight, read::SqliteReader, schema::Place};
 use crate::{
     OpenError,
     engine::EngineError,
@@ -38,8 +42,8 @@ pub(crate) fn open(folder: &Path, _options: &Options) -> Result<(SqliteWriter, S
     let seq = last(newest).map_err(|error| place.failed(&error))?.unwrap_or(0);
     let delivery = last("SELECT max(id) FROM delivery").map_err(|error| place.failed(&error))?.unwrap_or(0);
     let flight = Arc::new(Flight::new(delivery));
-    let commits = Arc::new(AtomicU64::new(1));
-    let reader = SqliteReader::new(Arc::clone(&place), Arc::clone(&flight), Arc::clone(&commits))
+    let checkpoints = Arc::new(Checkpoints::new(place.database()?));
+    let reader = SqliteReader::new(Arc::clone(&place), Arc::clone(&flight), Arc::clone(&checkpoints))
         .map_err(|error| place.failed(&error))?;
     let writer = SqliteWriter {
         connection,
@@ -48,8 +52,9 @@ pub(crate) fn open(folder: &Path, _options: &Options) -> Result<(SqliteWriter, S
         held: Vec::new(),
         last: Last { seq: Seq(seq), delivery },
         next: Last { seq: Seq(seq), delivery },
-        commits,
-        _place: place,
+        checkpoints,
+        doubt: Arc::default(),
+        place,
     };
     Ok((writer, reader))
 }
@@ -64,8 +69,10 @@ pub(crate) struct SqliteWriter {
     held: Vec<LaneId>,
     last: Last,
     next: Last,
-    commits: Arc<AtomicU64>,
-    _place: Arc<Place>,
+    checkpoints: Arc<Checkpoints>,
+    /// A flush failed.
+    doubt: Arc<AtomicBool>,
+    place: Arc<Place>,
 }
 
 #[derive(Clone, Copy)]

@@ -1,21 +1,17 @@
 //! Reading: connections, names, and the small lists.
 
 use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use belfry_core::{ConfigKey, ConfigKind, ObjectKey, Seq, Time, limits, plan::ObjectState};
 use rusqlite::{Connection, Row};
 
-use super::{flight::Flight, schema::Place};
+use super::{checkpoint::Checkpoints, flight::Flight, schema::Place};
 use crate::{
     cache::Cache,
-    engine::{EngineError, Gone, PendingRow, Prunable, Reader, Remembered, RememberedHook, Result, Scope, Size},
+    engine::{Gone, PendingRow, Prunable, Reader, Remembered, RememberedHook, Result, Scope, Size},
     hooks::HookRow,
     queries::{
         AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ObjectQuery, ObjectRow, Page, RolloutQuery,
@@ -35,8 +31,7 @@ pub(crate) struct SqliteReader {
     pub(super) claims: Mutex<Connection>,
     idle: Mutex<Vec<Connection>>,
     checkpointer: Mutex<Connection>,
-    commits: Arc<AtomicU64>,
-    checkpointed: AtomicU64,
+    checkpoints: Arc<Checkpoints>,
     configs: Mutex<Cache<i64, Arc<ConfigKey>>>,
     objects: Mutex<Cache<i64, Arc<ObjectKey>>>,
 }
@@ -46,14 +41,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SqliteReader {
-    pub fn new(place: Arc<Place>, flight: Arc<Flight>, commits: Arc<AtomicU64>) -> rusqlite::Result<Self> {
+    pub(super) fn new(place: Arc<Place>, flight: Arc<Flight>, checkpoints: Arc<Checkpoints>) -> rusqlite::Result<Self> {
         Ok(Self {
             flight,
             claims: Mutex::new(place.reader()?),
             idle: Mutex::default(),
             checkpointer: Mutex::new(place.checkpointer()?),
-            commits,
-            checkpointed: AtomicU64::new(0),
+            checkpoints,
             configs: Mutex::new(Cache::new(limits::OBJECT_CACHE)),
             objects: Mutex::new(Cache::new(limits::OBJECT_CACHE)),
             place,
@@ -306,9 +300,7 @@ impl Reader for SqliteReader {
     }
 
     fn bytes(&self) -> u64 {
-        let mut log = self.place.file.clone().into_os_string();
-        log.push("-wal");
-        [self.place.file.clone(), PathBuf::from(log)]
+        [self.place.file.clone(), self.place.log()]
             .iter()
             .filter_map(|file| file.metadata().ok())
             .map(|file| file.len())
@@ -316,15 +308,7 @@ impl Reader for SqliteReader {
     }
 
     fn tend(&self) -> Result<()> {
-        let commits = self.commits.load(Relaxed);
-        if self.checkpointed.load(Relaxed) == commits {
-            return Ok(());
-        }
-        lock(&self.checkpointer)
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(EngineError::from)?;
-        self.checkpointed.store(commits, Relaxed);
-        Ok(())
+        self.checkpoints.copy(&lock(&self.checkpointer))
     }
 
     fn tend_every(&self) -> Duration {

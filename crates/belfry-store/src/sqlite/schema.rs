@@ -10,16 +10,19 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit};
 use crate::OpenError;
 
 /// Name of the database in its folder.
-const FILE: &str = "belfry.db";
+pub(super) const FILE: &str = "belfry.db";
 /// Name of the file whose lock says that the folder is in use.
 const LOCK: &str = "belfry.lock";
 /// Bytes of one value; well above the largest body.
 const VALUE: i32 = 16 << 20;
 /// Pages of the write-ahead log after which a commit checkpoints by itself.
-const BACKSTOP: u32 = 16384;
+pub(super) const BACKSTOP: u32 = 16384;
 
 /// One step each; `user_version` says how many were made. A step that was released is never changed.
 const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+
+/// The number of the schema that has all of them.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 const FIRST: &str = "
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB) STRICT, WITHOUT ROWID;
@@ -152,13 +155,38 @@ impl Place {
             transaction.execute_batch(&format!("PRAGMA user_version = {}", step + 1))?;
             transaction.commit()?;
         }
+        // From here on the log is flushed by another thread.
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         Ok(())
+    }
+
+    /// The file of the database, to flush it.
+    pub fn database(&self) -> Result<File, OpenError> {
+        let io = |source| OpenError::Io { path: self.file.clone(), source };
+        OpenOptions::new().read(true).write(true).open(&self.file).map_err(io)
+    }
+
+    /// The folder of the database.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The write-ahead log.
+    pub fn log(&self) -> PathBuf {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        log.into()
     }
 
     /// A connection that only reads.
     pub fn reader(&self) -> rusqlite::Result<Connection> {
+        Self::reader_of(&self.file)
+    }
+
+    /// A connection that only reads, also beside the process that has the folder.
+    pub fn reader_of(file: &Path) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.file, flags)?;
+        let connection = Connection::open_with_flags(file, flags)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.set_prepared_statement_cache_capacity(32);
         plan_once(&connection)?;
@@ -176,12 +204,17 @@ impl Place {
 
     /// Why opening failed.
     pub fn failed(&self, error: &rusqlite::Error) -> OpenError {
+        Self::explain(&self.file, error)
+    }
+
+    /// Why opening this file failed.
+    pub fn explain(file: &Path, error: &rusqlite::Error) -> OpenError {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         match error.sqlite_error_code() {
             Some(DatabaseCorrupt | NotADatabase) => {
-                OpenError::Corrupt { path: self.file.clone(), detail: error.to_string() }
+                OpenError::Corrupt { path: file.to_owned(), detail: error.to_string() }
             }
-            _ => OpenError::Engine(format!("{}: {error}", self.file.display())),
+            _ => OpenError::Engine(format!("{}: {error}", file.display())),
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct World<F> {
     pub store: Store,
     pub fixture: F,
     pub options: Options,
-    clock: Arc<AtomicI64>,
+    pub clock: Arc<AtomicI64>,
 }
 
 /// Some day.

@@ -11,6 +11,7 @@ mod output;
 mod receivers;
 mod replay;
 mod rollouts;
+mod store;
 mod wait;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     Receivers(receivers::List),
     /// Wait until a revision is live, and say so with the exit code
     Wait(Box<wait::Wait>),
+    /// Look into a store, move it, write it out, bring it back
+    Store(store::Store),
     /// See it work: a server, recorded Flux events, and a destination that fails and recovers
     Demo(demo::Demo),
     /// Post recorded events to any address
@@ -88,6 +91,7 @@ impl Cli {
             Command::Redeliver(redeliver) => redeliver.run().await,
             Command::Receivers(list) => list.run().await.map(|()| 0),
             Command::Wait(wait) => Ok(wait.run().await),
+            Command::Store(store) => store.run().await.map(|()| 0),
             Command::Demo(demo) => demo.run().await.map(|()| 0),
             Command::Replay(replay) => replay.run().await,
         }

@@ -1,6 +1,7 @@
 //! The dispatcher: claims lanes that are due, as many as their providers have room for, and drains them side by side.
 //! It decides nothing about retries (`belfry_core::decide` does) and renders nothing (`belfry-notify` does).
 
+mod circuits;
 mod confirm;
 mod lane;
 mod notifiers;
@@ -10,28 +11,20 @@ mod trigger;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
-use belfry_core::{
-    ConfigKey, Seq, Time,
-    announcement::Announcement,
-    decide::{Circuit, Turn},
-    limits,
-    notification::Outcome,
-};
-use belfry_store::{Claim, DestId, LaneId, Room, Row, Store};
+use belfry_core::{ConfigKey, Seq, Time, announcement::Announcement, decide::Turn, limits, notification::Outcome};
+use belfry_store::{Claim, DestId, LaneId, Probe, Room, Row, Store};
+use futures::future::join_all;
 use tokio::{
     sync::watch,
     task::{self, JoinError, JoinSet},
     time::MissedTickBehavior,
 };
 
-pub use notifiers::Notifiers;
+pub use self::{circuits::Destination, notifiers::Notifiers};
 
 use crate::{
     configuration::Configuration, dispatcher::pace::Pace, environment::Environment, intake::Crowd, metrics::Metrics,
@@ -41,9 +34,6 @@ use crate::{
 /// How often a Provider that must be mended is looked at for a change that nothing announces, such as of a Secret in a
 /// cluster.
 const RECHECK: Duration = Duration::from_secs(5);
-
-/// Lanes of a destination that are claimed beyond those that can be drained at once.
-const READY: u32 = limits::PROVIDER_CONCURRENCY;
 
 /// What the dispatcher and its lanes work with.
 pub struct Shared {
@@ -87,36 +77,6 @@ struct Cause<'a> {
     uid: &'a Arc<str>,
 }
 
-/// A Provider as the dispatcher knows it.
-pub struct Destination {
-    /// Its number in the store.
-    pub id: DestId,
-    /// Its name.
-    pub key: Arc<ConfigKey>,
-    circuit: Mutex<Circuit>,
-    /// Its last failure was one that only a change of the configuration mends.
-    misconfigured: AtomicBool,
-    /// Its Secrets are to be read anew: the last answer said that the credentials are wrong.
-    refresh: AtomicBool,
-    /// Deliveries of it wait for a suspended or missing Alert.
-    holds: AtomicBool,
-}
-
-impl Destination {
-    /// Its circuit.
-    pub fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hold(&self) {
-        self.holds.store(true, Ordering::Relaxed);
-    }
-
-    fn take_refresh(&self) -> bool {
-        self.refresh.swap(false, Ordering::Relaxed)
-    }
-}
-
 impl Shared {
     /// What a dispatcher works with; the API reads circuits from it.
     pub fn new(parts: Parts, stop: watch::Receiver<bool>) -> Arc<Self> {
@@ -145,17 +105,8 @@ impl Shared {
         if let Some(known) = self.destinations.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return known.clone();
         }
-        let new = || {
-            Arc::new(Destination {
-                id,
-                key: key.clone(),
-                circuit: Mutex::default(),
-                misconfigured: AtomicBool::new(false),
-                refresh: AtomicBool::new(false),
-                holds: AtomicBool::new(false),
-            })
-        };
         let mut all = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Destination::new(id, key, self.store.outage(id).as_ref()));
         all.entry(id).or_insert_with(new).clone()
     }
 
@@ -192,18 +143,14 @@ impl Shared {
             dest.refresh.store(credentials(failure.status), Ordering::Relaxed);
         }
         dest.misconfigured.store(matches!(outcome, Outcome::Misconfigured(_)), Ordering::Relaxed);
-        let turn = dest.circuit().record(outcome, now, fastrand::f64());
-        match turn {
-            Turn::None => {}
+        match self.learn(dest, outcome, now).await {
+            Turn::None | Turn::PutOff => {}
             Turn::Opened => {
                 let error = dest.circuit().error().to_owned();
                 tracing::warn!(provider = %dest.key, error, "provider is down; its deliveries wait, and probes go on");
                 self.announce_failure(cause, row, &error);
             }
-            Turn::Closed => {
-                tracing::info!(provider = %dest.key, "provider is back; its backlog is due");
-                self.store.wake(dest.id).await;
-            }
+            Turn::Closed => tracing::info!(provider = %dest.key, "provider is back; its backlog is due"),
         }
     }
 
@@ -240,6 +187,8 @@ struct Queue {
     ready: VecDeque<Claim>,
     /// Known once something was claimed for it.
     destination: Option<Arc<Destination>>,
+    /// The probe that is due is another replica's until then.
+    probe_at: Option<Time>,
 }
 
 impl Queue {
@@ -252,18 +201,23 @@ impl Queue {
         if shared.suspended(&destination.key) {
             return None;
         }
-        if let Some(probe_at) = destination.circuit().probe_at() {
+        if let Some(probe_at) = self.probe_at(destination) {
             return (self.in_flight == 0 && probe_at <= now).then_some(Room { lanes: 1, probe: true });
         }
-        let lanes = self.lacks();
+        let lanes = self.lacks(shared.width());
         (due <= now && lanes > 0).then_some(Room { lanes, probe: false })
     }
 
-    /// Lanes that may be claimed: none until a good part of those that were claimed last is drained.
-    fn lacks(&self) -> u32 {
+    /// When this replica may make a probe, while nothing else may be made.
+    fn probe_at(&self, destination: &Destination) -> Option<Time> {
+        destination.circuit().probe_at().map(|at| self.probe_at.map_or(at, |free| at.max(free)))
+    }
+
+    /// Lanes that may be claimed, where `width` can be drained at once: as many again are claimed for one claim to serve
+    /// many deliveries, and none until a good part of those is drained.
+    fn lacks(&self, width: u32) -> u32 {
         let claimed = self.in_flight + self.ready.len() as u32;
-        let full = limits::PROVIDER_CONCURRENCY + READY;
-        if claimed < limits::PROVIDER_CONCURRENCY + READY / 4 { full - claimed } else { 0 }
+        if claimed < width + width.div_ceil(4) { (2 * width).saturating_sub(claimed) } else { 0 }
     }
 
     /// When to look again, if nothing happens before.
@@ -271,9 +225,9 @@ impl Queue {
         let due = self.due?;
         match &self.destination {
             Some(destination) if shared.suspended(&destination.key) => None,
-            Some(destination) => match destination.circuit().probe_at() {
+            Some(destination) => match self.probe_at(destination) {
                 Some(probe_at) => (self.in_flight == 0).then_some(probe_at),
-                None => (self.lacks() > 0).then_some(due),
+                None => (self.lacks(shared.width()) > 0).then_some(due),
             },
             None => Some(due),
         }
@@ -341,6 +295,13 @@ impl Dispatcher {
         for id in woken {
             self.queues.entry(id).or_default().due = Some(now);
         }
+        for id in self.shared.hear() {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.probe_at = None;
+            }
+            // What is claimed here and can't be delivered now is given back.
+            self.start(id);
+        }
     }
 
     /// Claims what there is room for, and starts to drain it. Whether there was anything.
@@ -358,6 +319,7 @@ impl Dispatcher {
                 rooms.push((*id, room));
             }
         }
+        let probes = self.take_probes(&mut rooms).await;
         if rooms.is_empty() {
             return false;
         }
@@ -381,7 +343,30 @@ impl Dispatcher {
         }
         let dests: Vec<DestId> = self.queues.iter().filter(|(_, q)| !q.ready.is_empty()).map(|(id, _)| *id).collect();
         dests.into_iter().for_each(|dest| self.start(dest));
+        for dest in probes {
+            let idle = self.queues.get(&dest).filter(|queue| queue.in_flight == 0);
+            if let Some(destination) = idle.and_then(|queue| queue.destination.as_ref()) {
+                self.shared.end_probe(destination).await;
+            }
+        }
         any
+    }
+
+    /// Leaves out the probes that are for other replicas to make; says which are for this one.
+    async fn take_probes(&mut self, rooms: &mut Vec<(DestId, Room)>) -> Vec<DestId> {
+        let due = rooms.iter().filter(|(_, room)| room.probe);
+        let due = due.filter_map(|(id, _)| Some((*id, self.queues.get(id)?.destination.clone()?)));
+        let shared = &self.shared;
+        let asked = due.map(|(id, destination)| async move { (id, shared.begin_probe(&destination).await) });
+        let mut ours = Vec::new();
+        for (id, probe) in join_all(asked).await {
+            match probe {
+                Probe::Ours => ours.push(id),
+                Probe::NotBefore(at) => self.queues.entry(id).or_default().probe_at = Some(at),
+            }
+        }
+        rooms.retain(|(id, room)| !room.probe || ours.contains(id));
+        ours
     }
 
     /// Drains what was claimed, as far as there is room for it; gives it back where it can't be delivered now.
@@ -389,13 +374,13 @@ impl Dispatcher {
         let Some(queue) = self.queues.get_mut(&dest) else { return };
         let Some(destination) = &queue.destination else { return };
         let down = destination.circuit().is_open();
-        let most = if down { 1 } else { limits::PROVIDER_CONCURRENCY };
+        let most = if down { u32::from(destination.is_probing()) } else { self.shared.width() };
         while queue.in_flight < most
             && let Some(claim) = queue.ready.pop_front()
         {
             queue.in_flight += 1;
             let lane = claim.lane;
-            let task = self.tasks.spawn(lane::drain(self.shared.clone(), destination.clone(), claim));
+            let task = self.tasks.spawn(drain(self.shared.clone(), destination.clone(), claim));
             self.lanes.insert(task.id(), (dest, lane));
         }
         if down {
@@ -433,14 +418,17 @@ impl Dispatcher {
         }
         for destination in self.shared.destinations() {
             let failing = destination.circuit().down_since().is_some();
-            let look = destination.misconfigured.load(Ordering::Relaxed) || (all && failing);
-            let changed = failing
-                && look
-                && self.shared.notifiers.changed(&destination.key, snapshot.provider(&destination.key)).await;
+            let misconfigured = destination.misconfigured.load(Ordering::Relaxed);
+            let rule = snapshot.provider(&destination.key);
+            // What another replica found to be down is compared with what it is now.
+            let met = failing && !misconfigured && self.shared.notifiers.meet(rule).await;
+            let look = misconfigured || (all && failing && !met);
+            let changed = failing && look && self.shared.notifiers.changed(&destination.key, rule).await;
             let held = all && destination.holds.swap(false, Ordering::Relaxed);
             if changed {
                 tracing::info!(provider = %destination.key, "the Provider or a Secret of it changed: trying again");
                 destination.circuit().reset();
+                self.shared.share(&destination, false).await;
                 destination.refresh.store(true, Ordering::Relaxed);
             }
             if changed || held {
@@ -448,6 +436,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+async fn drain(shared: Arc<Shared>, destination: Arc<Destination>, claim: Claim) {
+    lane::drain(shared.clone(), destination.clone(), claim).await;
+    shared.end_probe(&destination).await;
 }
 
 /// The time of day.

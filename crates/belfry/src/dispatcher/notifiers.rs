@@ -137,6 +137,14 @@ impl Notifiers {
         }
     }
 
+    /// Keeps in mind how a Provider is now, if nothing was sent to it yet; says whether that was so.
+    pub async fn meet(&self, rule: Option<&Arc<ProviderRule>>) -> bool {
+        let Some(rule) = rule.filter(|rule| self.known(&rule.key).is_none()) else { return false };
+        // If its Secrets can't be read now, it is not known yet.
+        let _ = self.now(rule, false).await;
+        true
+    }
+
     /// Forgets Providers that are gone.
     pub fn retain(&self, exists: impl Fn(&ConfigKey) -> bool) {
         self.lock().retain(|key, _| exists(key));

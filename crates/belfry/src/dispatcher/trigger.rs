@@ -47,17 +47,13 @@ pub(super) async fn step(shared: &Shared, dest: &Destination, row: &Row, asked: 
 }
 
 async fn note(shared: &Shared, dest: &Destination, outcome: &Outcome, now: Time) {
-    let turn = dest.circuit().record(outcome, now, fastrand::f64());
-    match turn {
-        Turn::None => {}
+    match shared.learn(dest, outcome, now).await {
+        Turn::None | Turn::PutOff => {}
         Turn::Opened => {
             let error = dest.circuit().error().to_owned();
             tracing::warn!(error, "the cluster can't be asked for reconciliations; they wait, and probes go on");
         }
-        Turn::Closed => {
-            tracing::info!("the cluster can be asked for reconciliations again");
-            shared.store.wake(dest.id).await;
-        }
+        Turn::Closed => tracing::info!("the cluster can be asked for reconciliations again"),
     }
 }
 

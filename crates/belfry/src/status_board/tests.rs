@@ -126,6 +126,38 @@ fn what_was_posted_is_said_the_latest_first_and_a_success_ends_a_refusal() {
 }
 
 #[test]
+fn boards_of_several_replicas_say_the_same() {
+    let documents = [status("a", "u", json!({})), git()];
+    let boards: [StatusBoard; 2] = std::array::from_fn(|_| StatusBoard::default());
+    let reports = boards.each_ref().map(StatusBoard::reports);
+    let mut notes = boards[0].notes.subscribe();
+    let snapshot = configure(&boards[0], &documents);
+    let rule = snapshot.commit_status(&ConfigKey::commit_status("apps", "a")).unwrap();
+    let pass_on = |notes: &mut broadcast::Receiver<Note>| {
+        let note = serde_json::to_string(&notes.try_recv().expect("news")).unwrap();
+        boards[1].take_in(&serde_json::from_str(&note).unwrap())
+    };
+    boards[0].posted(rule, &shown("c"), Time(AT.0 + 1_000_000));
+    assert!(pass_on(&mut notes), "also before the other has heard of the object");
+    assert!(reports[1].borrow().is_empty());
+    configure(&boards[1], &documents);
+    boards[0].names_commit(rule, &object("app"), false);
+    boards[0].refused(rule, Some(&shown("d")), &object("app"), &"é\u{1}".repeat(TEXT));
+    assert!(notes.len() == 2 && pass_on(&mut notes) && pass_on(&mut notes));
+    assert_eq!(reports[0].borrow()[0], reports[1].borrow()[0]);
+    // What it posted itself meanwhile is newer, and no note is passed on again.
+    let mut others = boards[1].notes.subscribe();
+    boards[1].posted(rule, &shown("c"), Time(AT.0 + 2_000_000));
+    boards[0].posted(rule, &shown("c"), Time(AT.0 + 1_000_000));
+    assert!(!pass_on(&mut notes));
+    assert_eq!(reports[1].borrow()[0].posted[0].time, "2026-01-01T00:00:02Z");
+    assert!(others.try_recv().is_ok() && others.try_recv().is_err());
+    // What is known already isn't told.
+    boards[0].names_commit(rule, &object("app"), false);
+    assert!(notes.is_empty());
+}
+
+#[test]
 fn what_is_posted_before_the_api_server_answers_is_kept_and_nothing_standalone() {
     let documents = [status("a", "u", json!({})), git()];
     let (saved, _) = compile(&documents, &Snapshot::default(), &Options::default());

@@ -22,6 +22,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(kubeconfig: &Path) -> Self {
+        Self::start_with(kubeconfig, &[]).await
+    }
+
+    /// With more flags.
+    pub async fn start_with(kubeconfig: &Path, flags: &[&str]) -> Self {
         let address = || format!("127.0.0.1:{}", port::free().unwrap());
         let [events, receivers, api, metrics, health] = std::array::from_fn(|_| address());
         let data = tempfile::tempdir().unwrap();
@@ -31,6 +36,7 @@ impl Server {
             .args(["--events-addr", &events, "--api-addr", &api, "--metrics-addr", &metrics, "--health-addr", &health])
             .args(["--receiverAddr", &receivers, "--api-trust-loopback"])
             .args(["--enable-leader-election", "--concurrent=10"])
+            .args(flags)
             .env("RUNTIME_NAMESPACE", "flux-system")
             .spawn()
             .unwrap();

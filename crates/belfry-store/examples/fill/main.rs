@@ -29,7 +29,7 @@ use testkit::Postgres;
 const SPAN: i64 = 30 * DAY;
 const DAY: i64 = 86_400_000_000;
 /// Events on their way at a time.
-const PRODUCERS: usize = 256;
+const PRODUCERS: usize = 1_024;
 
 /// Days go by with the events.
 struct Clock {

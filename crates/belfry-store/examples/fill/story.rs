@@ -58,7 +58,7 @@ impl Story {
         let turn = number / self.objects + team * 7;
         let (commit, step) = (turn / ROUND, turn % ROUND);
         let fails = mix(object, commit).is_multiple_of(12);
-        let mut said = match app % 10 {
+        let mut said = match (team + app) % 10 {
             0 => source(number, step),
             1..=6 => kustomization(team, app, number, step, fails, commit),
             _ => helm_release(number, step, fails, commit),

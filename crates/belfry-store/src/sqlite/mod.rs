@@ -3,6 +3,7 @@
 
 mod append;
 mod claim;
+mod events;
 mod flight;
 mod hooks;
 mod prune;
@@ -12,6 +13,7 @@ mod rollouts;
 mod schema;
 mod settle;
 mod state;
+mod walk;
 
 use std::{
     path::Path,

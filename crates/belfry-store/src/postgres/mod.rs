@@ -5,6 +5,7 @@
 
 mod append;
 mod claim;
+mod events;
 mod filter;
 mod flight;
 mod follow;
@@ -22,6 +23,7 @@ mod schema;
 mod settle;
 mod tls;
 mod transaction;
+mod walk;
 
 use std::sync::Arc;
 

@@ -45,6 +45,9 @@ pub struct Large {
     /// A folder, or the URL of a database, that was filled before
     #[arg(long, value_name = "PLACE")]
     filled: Option<String>,
+    /// With `--filled`, the URL of a database without events, to compare waits with
+    #[arg(long, value_name = "URL", requires = "filled")]
+    empty: Option<String>,
 }
 
 /// What keeps the log.
@@ -59,6 +62,8 @@ pub enum Engine {
 /// A filled store, for as long as this lives.
 struct Filled {
     place: String,
+    /// A database beside it without events; a folder, otherwise.
+    empty: Option<String>,
     seconds: Option<f64>,
     /// It runs the database server until its standard input ends.
     keeper: Option<Child>,
@@ -106,7 +111,13 @@ pub fn run(bed: &Bed, large: &Large, json: Option<&PathBuf>) -> anyhow::Result<(
         rows.push(ask(question, &known, large.asked)?);
     }
     if "waits".contains(&large.question) {
-        rows.extend(large_waits::rows(bed, &server, &known, large.asked)?);
+        let folder = bed.folder()?;
+        let place = filled.empty.clone().unwrap_or_else(|| folder.path().join("data").display().to_string());
+        let empty = serve(bed, folder.path(), &place)?;
+        empty.ready()?;
+        bed.say("large: waits")?;
+        rows.extend(large_waits::rows(&empty, &server, &known, large.asked)?);
+        empty.terminate()?;
     }
     let memory = server.memory()?;
     server.terminate()?;
@@ -140,7 +151,13 @@ fn serve(bed: &Bed, folder: &Path, place: &str) -> anyhow::Result<Server> {
 
 fn filled(bed: &Bed, large: &Large) -> anyhow::Result<Filled> {
     if let Some(place) = &large.filled {
-        return Ok(Filled { place: place.clone(), seconds: None, keeper: None, _folder: None });
+        return Ok(Filled {
+            place: place.clone(),
+            empty: large.empty.clone(),
+            seconds: None,
+            keeper: None,
+            _folder: None,
+        });
     }
     bed.say("large: filling the store")?;
     let folder = bed.folder()?;
@@ -163,7 +180,8 @@ fn filled(bed: &Bed, large: &Large) -> anyhow::Result<Filled> {
         bail!("the example `fill` failed");
     };
     let place = said["url"].as_str().map_or_else(|| folder.path().display().to_string(), str::to_owned);
-    Ok(Filled { place, seconds: said["seconds"].as_f64(), keeper: Some(keeper), _folder: Some(folder) })
+    let empty = said["empty"].as_str().map(str::to_owned);
+    Ok(Filled { place, empty, seconds: said["seconds"].as_f64(), keeper: Some(keeper), _folder: Some(folder) })
 }
 
 /// Asks one question so often, each time about something else, after a few times that don't count.

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use super::{
-    Bed,
     histogram::Histogram,
     large::{Row, TARGET},
     large_client::Client,
@@ -33,18 +32,12 @@ struct Waits {
 ///
 /// # Errors
 /// When a server can't be reached, or answers something else.
-pub fn rows(bed: &Bed, large: &Server, known: &Known, times: u32) -> anyhow::Result<Vec<Row>> {
-    bed.say("large: waits")?;
-    let folder = bed.folder()?;
-    let config = folder.path().join("config");
-    std::fs::create_dir_all(&config)?;
-    let empty = Server::belfry(&bed.belfry, &config, &folder.path().join("data"))?;
-    empty.ready()?;
+pub fn rows(empty: &Server, large: &Server, known: &Known, times: u32) -> anyhow::Result<Vec<Row>> {
     let mut waits = [Waits::default(), Waits::default()];
     // The large store may have been asked before.
     let salt = std::process::id();
     for turn in 0..times {
-        for (server, waits) in [&empty, large].into_iter().zip(&mut waits) {
+        for (server, waits) in [empty, large].into_iter().zip(&mut waits) {
             let (name, revision) = (format!("web-{salt}-{turn}"), revision(salt, turn));
             waits.come(server, &name, &revision)?;
             waits.ask(server, &name, &revision)?;
@@ -56,7 +49,6 @@ pub fn rows(bed: &Bed, large: &Server, known: &Known, times: u32) -> anyhow::Res
         let hash = known.hash(u64::from(turn));
         many.record(client.get(&format!("/api/v1/wait?revision={hash}&timeout=0s"))?.took);
     }
-    empty.terminate()?;
     let [empty, large] = waits;
     let mut rows = Vec::new();
     let pairs = [

@@ -61,7 +61,7 @@ pub struct Bench {
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
     #[command(flatten)]
-    large: Large,
+    large: Box<Large>,
 }
 
 /// What can be measured.

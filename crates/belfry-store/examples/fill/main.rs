@@ -94,7 +94,8 @@ async fn main() -> anyhow::Result<()> {
             let took = fill(&Place::Database(Database::at(&url)), story).await?;
             // As autovacuum would have in a month.
             server.sql(&name, "VACUUM ANALYZE")?;
-            say(&json!({"events": story.events, "seconds": took.as_secs_f64(), "url": url}))?;
+            let empty = server.url(&server.database()?);
+            say(&json!({"events": story.events, "seconds": took.as_secs_f64(), "url": url, "empty": empty}))?;
             std::io::stdin().read_to_end(&mut Vec::new())?;
             Ok(())
         }

@@ -33,6 +33,9 @@ pub struct Large {
     /// Objects that they are about
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     fleet: u64,
+    /// Of these many parts of the time only the last is written by the store, the others are made from it: where writing is slow
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10))]
+    copies: u64,
     /// Where they are kept
     #[arg(long, value_enum, default_value = "postgres")]
     engine: Engine,
@@ -121,7 +124,9 @@ pub fn run(bed: &Bed, large: &Large, json: Option<&PathBuf>) -> anyhow::Result<(
     }
     let memory = server.memory()?;
     server.terminate()?;
-    let filling = filled.seconds.map(|seconds| format!("filled at {:.0} events/s; ", large.events as f64 / seconds));
+    let filling = filled
+        .seconds
+        .map(|seconds| format!("written at {:.0} events/s; ", (large.events / large.copies) as f64 / seconds));
     writeln!(
         std::io::stdout(),
         "{:?}: {} events about {} objects; {}resident memory {:.0} MiB after all questions\n\n{}",
@@ -167,7 +172,7 @@ fn filled(bed: &Bed, large: &Large) -> anyhow::Result<Filled> {
     let mut command = Command::new(cargo);
     command.args(["run", "--release", "--quiet", "--package", "belfry-store", "--example", "fill", "--manifest-path"]);
     command.arg(crate::root().join("Cargo.toml")).arg("--");
-    let numbers = [large.events.to_string(), large.fleet.to_string()];
+    let numbers = [large.events, large.fleet, large.copies].map(|number| number.to_string());
     match large.engine {
         Engine::Postgres => command.arg("postgres").args(numbers),
         Engine::Sqlite => command.arg("sqlite").args(numbers).arg(folder.path()),

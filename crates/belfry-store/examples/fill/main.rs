@@ -1,7 +1,9 @@
 //! Fills a store with what a fleet reports in 30 days, through the store's own way of writing, by a clock that runs ahead: what
-//! `cargo xtask bench --only large` asks its questions of. Says as a line of JSON what there is, and keeps a PostgreSQL server
-//! of its own running until its standard input ends.
+//! `cargo xtask bench --only large` asks its questions of. Where that would take too long, only the last days are written so, and
+//! those before are copies of them. Says as a line of JSON what there is, and keeps a PostgreSQL server of its own running until
+//! its standard input ends.
 
+mod copies;
 mod story;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use belfry_core::Time;
 use belfry_store::{
-    AttemptOutcome, AttemptRecord, Claim, Database, DestId, Finish, Options, Room, Row, RowResult, RowState,
+    AttemptOutcome, AttemptRecord, Claim, Database, DestId, Finish, Options, Refused, Room, Row, RowResult, RowState,
     Settlement, Store,
 };
 use serde_json::json;
@@ -34,20 +36,22 @@ const PRODUCERS: usize = 1_024;
 /// Days go by with the events.
 struct Clock {
     start: i64,
+    span: i64,
     events: i64,
     begun: AtomicU64,
     last: AtomicI64,
 }
 
 impl Clock {
-    fn new(events: u64) -> anyhow::Result<Self> {
+    fn new(events: u64, span: i64) -> anyhow::Result<Self> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros();
-        let start = i64::try_from(now)? - SPAN;
-        Ok(Self { start, events: i64::try_from(events)?, begun: AtomicU64::new(0), last: AtomicI64::new(start) })
+        let start = i64::try_from(now)? - span;
+        let (events, last) = (i64::try_from(events)?, AtomicI64::new(start));
+        Ok(Self { start, span, events, begun: AtomicU64::new(0), last })
     }
 
     fn at(&self, number: u64) -> Time {
-        Time(self.start + (i128::from(number) * i128::from(SPAN) / i128::from(self.events)) as i64)
+        Time(self.start + (i128::from(number) * i128::from(self.span) / i128::from(self.events)) as i64)
     }
 
     fn now(&self) -> Time {
@@ -55,6 +59,8 @@ impl Clock {
         Time(self.last.fetch_max(now, Relaxed).max(now))
     }
 }
+
+const USAGE: &str = "fill (postgres EVENTS OBJECTS COPIES | sqlite EVENTS OBJECTS COPIES FOLDER)";
 
 /// Where the store is.
 enum Place<'a> {
@@ -76,30 +82,40 @@ impl Place<'_> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [engine, events, objects, rest @ ..] = &arguments[..] else {
-        bail!("fill (postgres EVENTS OBJECTS | sqlite EVENTS OBJECTS FOLDER)");
-    };
-    let story = Story { events: events.parse()?, objects: objects.parse::<u64>()?.max(1_000) };
+    let [engine, events, objects, copies, rest @ ..] = &arguments[..] else { bail!(USAGE) };
+    let copies = copies.parse::<i64>()?.clamp(1, 10);
+    let (events, span) = (events.parse::<u64>()? / copies.unsigned_abs(), SPAN / copies);
+    let story = Story { events, objects: objects.parse::<u64>()?.max(1_000) };
+    let clock = Arc::new(Clock::new(story.events, span)?);
     match (engine.as_str(), rest) {
         ("sqlite", [folder]) => {
-            let took = fill(&Place::Folder(Path::new(folder)), story).await?;
-            say(&json!({"events": story.events, "seconds": took.as_secs_f64()}))
+            let took = fill(&Place::Folder(Path::new(folder)), story, &clock).await?;
+            copies::in_folder(Path::new(folder), copies, span, Time(clock.start))?;
+            say(&json!({"written": story.events, "seconds": took.as_secs_f64()}))
         }
         ("postgres", []) => {
             // What an administrator would give a database of this size.
-            let settings = [("shared_buffers", "2GB"), ("max_wal_size", "8GB"), ("checkpoint_timeout", "15min")];
+            let settings = [("shared_buffers", "2GB"), ("max_wal_size", "3GB"), ("checkpoint_timeout", "15min")];
             let server = Postgres::start(&settings)?.context("PostgreSQL is missing")?;
             let name = server.database()?;
             let url = server.url(&name);
-            let took = fill(&Place::Database(Database::at(&url)), story).await?;
+            let place = Place::Database(Database::at(&url));
+            for day in 1..=(SPAN - span) / DAY + 1 {
+                // Opening it makes partitions for a day.
+                let clock = Clock { start: clock.start - day * DAY, ..Clock::new(1, span)? };
+                clock.last.store(clock.start, Relaxed);
+                place.open(&Arc::new(clock))?.close().await;
+            }
+            let took = fill(&place, story, &clock).await?;
+            copies::in_postgres(&server, &name, copies, span, Time(clock.start))?;
             // As autovacuum would have in a month.
             server.sql(&name, "VACUUM ANALYZE")?;
             let empty = server.url(&server.database()?);
-            say(&json!({"events": story.events, "seconds": took.as_secs_f64(), "url": url, "empty": empty}))?;
+            say(&json!({"written": story.events, "seconds": took.as_secs_f64(), "url": url, "empty": empty}))?;
             std::io::stdin().read_to_end(&mut Vec::new())?;
             Ok(())
         }
-        _ => bail!("fill (postgres EVENTS OBJECTS | sqlite EVENTS OBJECTS FOLDER)"),
+        _ => bail!(USAGE),
     }
 }
 
@@ -109,15 +125,15 @@ fn say(what: &serde_json::Value) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-async fn fill(place: &Place<'_>, story: Story) -> anyhow::Result<Duration> {
-    let (clock, started) = (Arc::new(Clock::new(story.events)?), Instant::now());
+async fn fill(place: &Place<'_>, story: Story, clock: &Arc<Clock>) -> anyhow::Result<Duration> {
+    let started = Instant::now();
     // Opening it prepares the day: the clock runs ahead of whatever does that by and by.
-    let days = (SPAN / DAY).unsigned_abs();
+    let days = (clock.span / DAY).unsigned_abs();
     for day in 0..days {
         let (from, to) = (story.events * day / days, story.events * (day + 1) / days);
         clock.begun.store(from, Relaxed);
-        let store = place.open(&clock)?;
-        append(&store, story, &clock, to).await?;
+        let store = place.open(clock)?;
+        append(&store, story, clock, to).await?;
         store.close().await;
         writeln!(std::io::stderr(), "fill: day {} of {days}, {to} events in {:.0?}", day + 1, started.elapsed())?;
     }
@@ -137,12 +153,19 @@ async fn append(store: &Store, story: Story, clock: &Arc<Clock>, end: u64) -> an
                 if number >= end {
                     return Ok(());
                 }
-                store.append(story.candidate(number, clock.at(number))).await?;
+                let candidate = story.candidate(number, clock.at(number));
+                // As controllers do that are told 503.
+                while let Err(refused) = store.append(candidate.clone()).await {
+                    if matches!(refused, Refused::Invalid(_)) {
+                        return Err(refused);
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
         });
     }
     while let Some(ended) = producers.join_next().await {
-        ended?.map_err(|refused: belfry_store::Refused| refused)?;
+        ended??;
     }
     over.store(true, Relaxed);
     courier.await?

@@ -143,7 +143,8 @@ fn body(said: &Said, name: &str, team: u64, number: u64, commit: u64, at: Time) 
         _ => ("source.toolkit.fluxcd.io", "source-controller"),
     };
     let namespace = format!("team-{team:02}");
-    let hash = format!("{:016x}{:016x}{:08x}", mix(team, commit), mix(commit, team), commit);
+    // Copies of it begin with other digits.
+    let hash = format!("0{:015x}{:016x}{:08x}", mix(team, commit) >> 4, mix(commit, team), commit);
     let mut metadata = json!({
         format!("{group}/revision"): if said.kind == "HelmRelease" { format!("1.{commit}.{team}") } else { format!("main@sha1:{hash}") },
         "event.toolkit.fluxcd.io/team": namespace,

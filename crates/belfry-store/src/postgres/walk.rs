@@ -1,11 +1,13 @@
 //! Looking for rows in the order of their numbers: along the whole log, or by an index that leads to fewer of them, and never
 //! without an end. What a page has not come to yet is for the next one.
 
+use belfry_core::limits;
+
 use super::{filter::Where, link::Link, partition::DAY};
 use crate::engine::Result;
 
-/// Rows that are looked at for one page. Who asks for what is rare and has no index gets a page that ends early.
-pub(super) const LOOKS: i64 = 20_000;
+/// Who asks for what is rare and has no index gets a page that ends early.
+const LOOKS: i64 = limits::LOOKED_AT as i64;
 /// Rows of the log that are looked at before an index is asked under many keys: what is common is soon found there.
 pub(super) const TRIAL: i64 = 2_000;
 /// So few keys that an index is asked at once.

@@ -3,12 +3,13 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 
+use belfry_core::limits;
 use rusqlite::{CachedStatement, Connection, Row, types::Value};
 
 use crate::{engine::Result, queries::Page};
 
-/// Rows that are looked at for one page. Who asks for what is rare and has no index gets a page that ends early.
-pub(super) const LOOKS: usize = 20_000;
+/// Who asks for what is rare and has no index gets a page that ends early.
+pub(super) const LOOKS: usize = limits::LOOKED_AT;
 /// Rows of the log that are looked at before an index is asked under many keys: what is common is soon found there.
 pub(super) const TRIAL: usize = 2_000;
 /// So few keys that an index is asked at once.

@@ -19,8 +19,8 @@ fn candidate(now: Time, round: u64, object: u64) -> Candidate {
     let reason = match (round + object) % 8 {
         _ if round == 3 && object % 20 == 7 => "!PruneFailed",
         0 | 1 => "Progressing",
-        2 if object % 5 == 0 => "!BuildFailed",
-        3 if object % 5 == 0 => "!HealthCheckFailed",
+        2 if object.is_multiple_of(5) => "!BuildFailed",
+        3 if object.is_multiple_of(5) => "!HealthCheckFailed",
         _ => "ReconciliationSucceeded",
     };
     let mut candidate = report(now, &format!("app-{}", object / 4), reason, letter);
@@ -29,8 +29,8 @@ fn candidate(now: Time, round: u64, object: u64) -> Candidate {
     // Each object of its own, and each event.
     candidate.dedupe = round * OBJECTS + object;
     candidate.body_hash = candidate.dedupe | 1 << 63;
-    let routed = super::event(0, "", if object % 3 == 0 { &["chat", "pager"] } else { &["chat"] });
-    candidate.routes = if object % 2 == 0 { routed.routes } else { Vec::new() };
+    let routed = super::event(0, "", if object.is_multiple_of(3) { &["chat", "pager"] } else { &["chat"] });
+    candidate.routes = if object.is_multiple_of(2) { routed.routes } else { Vec::new() };
     candidate
 }
 
@@ -44,7 +44,7 @@ async fn filled<F: Fixture>() -> World<F> {
         for appended in futures::future::join_all(all).await {
             appended.unwrap();
         }
-        for provider in ["chat", "pager"].into_iter().filter(|_| round % 10 != 0) {
+        for provider in ["chat", "pager"].into_iter().filter(|_| !round.is_multiple_of(10)) {
             let dest = world.dest(provider).await;
             for claim in world.claim_some(dest, 64).await.lanes {
                 let dead = claim.lane.0 % 7 == 0;

@@ -48,6 +48,8 @@ pub const REGEX_SIZE: usize = 1024 * 1024;
 pub const MANIFEST: u64 = 4 * 1024 * 1024;
 /// Items on a page of the API.
 pub const PAGE: u32 = 500;
+/// Rows that are looked at for one page, where no index leads to what is asked for.
+pub const LOOKED_AT: usize = 20_000;
 /// Streams of events, and lists that are sent piece by piece, at a time; beyond it, 503.
 pub const STREAMS: usize = 256;
 /// How long a stream waits for a reader that takes nothing; then it ends.

@@ -4,6 +4,10 @@
 
 mod events;
 mod histogram;
+mod large;
+mod large_client;
+mod large_questions;
+mod large_waits;
 mod load;
 mod machine;
 mod manifests;
@@ -30,7 +34,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tempfile::TempDir;
 
-use self::{machine::Machine, report::Report};
+use self::{large::Large, machine::Machine, report::Report};
 
 /// Measure the release build against what is asked of it.
 #[derive(Debug, Args)]
@@ -56,6 +60,8 @@ pub struct Bench {
     /// Folder for the stores, to measure another disk than this tree's
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    #[command(flatten)]
+    large: Box<Large>,
 }
 
 /// What can be measured.
@@ -75,6 +81,8 @@ enum Part {
     Memory,
     /// Time from start to ready
     Start,
+    /// Questions to a store of ten million events; only when it is named
+    Large,
 }
 
 /// How much is posted.
@@ -149,6 +157,13 @@ impl Bench {
         };
         let bed = Bed { belfry: binaries.join("belfry"), discard: binaries.join("examples/discard"), folder };
         let machine = Machine::look(&bed.folder)?;
+        if self.only == [Part::Large] {
+            writeln!(std::io::stdout(), "{}", machine.line())?;
+            return large::run(&bed, &self.large, self.json.as_ref());
+        }
+        if self.only.contains(&Part::Large) {
+            bail!("the part `large` is measured alone");
+        }
         let mut report = Report::default();
         self.measure(&bed, &mut report)?;
         let scale = self.scale();

@@ -53,10 +53,19 @@ impl Server {
     /// # Errors
     /// When it doesn't come up.
     pub fn belfry(binary: &Path, config: &Path, data: &Path) -> anyhow::Result<Self> {
+        let data = data.to_str().context("a folder whose name is no text")?;
+        Self::belfry_on(binary, config, &["--data", data])
+    }
+
+    /// The same on a store that these flags name.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub fn belfry_on(binary: &Path, config: &Path, store: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--config").arg(config).arg("--data").arg(data);
+        command.arg("serve").arg("--config").arg(config).args(store);
         // A store of a million events must not begin to prune.
-        command.args(["--retention-bytes", "68719476736"]);
+        command.args(["--retention-bytes", "68719476736", "--retention-age", "1440h"]);
         for port in ["--events-addr", "--receiverAddr", "--api-addr", "--metrics-addr", "--health-addr"] {
             command.args([port, "127.0.0.1:0"]);
         }

@@ -37,7 +37,7 @@ pub fn round(bed: &Bed, report: &mut Report) -> anyhow::Result<()> {
     let server = Server::belfry(&bed.belfry, &config, &folder.path().join("data"))?;
     server.ready()?;
     let (api, metrics) = (server.api.context("it has no API")?, server.metrics.context("it has no metrics")?);
-    post(server.events, "Progressing", false)?;
+    post(server.events, "web", REVISION, "Progressing", false)?;
     // The first of anything takes memory that the others share.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let before = runtime.block_on(async {
@@ -47,7 +47,7 @@ pub fn round(bed: &Bed, report: &mut Report) -> anyhow::Result<()> {
         let mut all = begin(api, WAITS - 10).await?;
         waiting(metrics, WAITS)?;
         let after = server.memory()?.now;
-        post(server.events, "ReconciliationSucceeded", true)?;
+        post(server.events, "web", REVISION, "ReconciliationSucceeded", true)?;
         let told = Instant::now();
         let mut last = Duration::ZERO;
         while let Some(known) = match all.join_next().await {
@@ -89,7 +89,10 @@ async fn begin(api: SocketAddr, count: usize) -> anyhow::Result<JoinSet<anyhow::
 }
 
 /// Waits until so many wait.
-fn waiting(metrics: SocketAddr, count: usize) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When they don't.
+pub fn waiting(metrics: SocketAddr, count: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         let text = get(metrics, "/metrics")?;
@@ -102,14 +105,18 @@ fn waiting(metrics: SocketAddr, count: usize) -> anyhow::Result<()> {
     bail!("{count} waits did not begin")
 }
 
-fn post(events: SocketAddr, reason: &str, update: bool) -> anyhow::Result<()> {
-    let mut metadata = json!({"kustomize.toolkit.fluxcd.io/revision": REVISION});
+/// Posts what a Kustomization reports of a revision.
+///
+/// # Errors
+/// When it is refused.
+pub fn post(events: SocketAddr, name: &str, revision: &str, reason: &str, update: bool) -> anyhow::Result<()> {
+    let mut metadata = json!({"kustomize.toolkit.fluxcd.io/revision": revision});
     if update {
         metadata["kustomize.toolkit.fluxcd.io/commit_status"] = json!("update");
     }
     let body = json!({
         "involvedObject": {
-            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": "apps", "name": "web",
+            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": "apps", "name": name,
         },
         "severity": "info", "timestamp": "2026-01-02T03:04:05Z", "reason": reason, "message": reason,
         "metadata": metadata, "reportingController": "kustomize-controller",

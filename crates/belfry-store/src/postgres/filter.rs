@@ -1,6 +1,8 @@
 //! Reading: conditions with numbered parameters.
 
-use belfry_core::{Time, limits};
+use std::fmt;
+
+use belfry_core::limits;
 use tokio_postgres::types::ToSql;
 
 use super::link::{Link, Param};
@@ -13,8 +15,20 @@ pub(super) struct Where {
     values: Vec<Box<dyn ToSql + Sync>>,
 }
 
+impl fmt::Debug for Where {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Where").field("terms", &self.terms).finish_non_exhaustive()
+    }
+}
+
 impl Where {
     pub fn push<const N: usize>(&mut self, term: &str, values: [Box<dyn ToSql + Sync>; N]) {
+        let numbered = self.bind(term, values);
+        self.terms.push(numbered);
+    }
+
+    /// Takes the parameters of a condition that is used elsewhere, and numbers them.
+    pub fn bind<const N: usize>(&mut self, term: &str, values: [Box<dyn ToSql + Sync>; N]) -> String {
         let mut numbered = String::with_capacity(term.len() + 8);
         let mut next = self.values.len();
         for part in term.split_inclusive('?') {
@@ -26,25 +40,13 @@ impl Where {
                 None => numbered.push_str(part),
             }
         }
-        self.terms.push(numbered);
         self.values.extend(values);
+        numbered
     }
 
     pub fn is(&mut self, column: &str, value: Option<i64>) {
         if let Some(value) = value {
             self.push(&format!("{column} = ?"), [Box::new(value)]);
-        }
-    }
-
-    pub fn since_until(&mut self, column: &str, since: Option<Time>, until: Option<Time>, cursor: Option<i64>) {
-        if let Some(since) = since {
-            self.push(&format!("{column} >= ?"), [Box::new(since.0)]);
-        }
-        if let Some(until) = until {
-            self.push(&format!("{column} < ?"), [Box::new(until.0)]);
-        }
-        if let Some(cursor) = cursor {
-            self.push(&format!("{column} < ?"), [Box::new(cursor)]);
         }
     }
 
@@ -68,6 +70,12 @@ impl Where {
 
     pub fn sql(&self) -> String {
         if self.terms.is_empty() { String::new() } else { format!(" WHERE {}", self.terms.join(" AND ")) }
+    }
+
+    /// The same with one more condition.
+    pub fn sql_and(&self, term: &str) -> String {
+        let terms = self.terms.iter().map(String::as_str).chain([term]);
+        format!(" WHERE {}", terms.collect::<Vec<_>>().join(" AND "))
     }
 
     pub fn params(&self) -> Vec<Param<'_>> {

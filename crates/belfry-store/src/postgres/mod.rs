@@ -6,6 +6,7 @@
 mod append;
 mod circuits;
 mod claim;
+mod events;
 mod filter;
 mod flight;
 mod follow;
@@ -25,6 +26,7 @@ mod survey;
 mod tls;
 mod transaction;
 mod transfer;
+mod walk;
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::{
 use crate::engine::{EngineError, Result};
 
 /// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
+pub(super) const DAY: i64 = 86_400_000_000;
 /// Deliveries removed in one step.
 const STEP: i64 = 2_000;
 

@@ -2,80 +2,49 @@
 
 use std::time::Duration;
 
-use belfry_core::{
-    Seq, Time,
-    plan::{Change, Origin},
-    rollout::Hints,
-};
-use bytes::Bytes;
+use belfry_core::{Seq, Time};
 use tokio_postgres::Row;
 
 use super::{
-    append::{origin_code, origin_from},
-    filter::{Where, configs, objects, page_size, text},
+    filter::{Where, configs, objects, page_size},
     link::Link,
     names::Known,
     read::PgReader,
+    walk::{FEW, Search, Span, Way},
 };
 use crate::{
     engine::Result,
-    queries::{AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, Page},
-    rev,
+    queries::{AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, Page},
     types::{AttemptOutcome, LaneId},
 };
 
-/// Bytes of bodies after which a page of events ends.
-const PAGE_BYTES: i64 = 4 << 20;
-/// The same of a tail of the log.
-const TAIL_BYTES: i64 = 256 << 10;
-
+/// What is said of deliveries. Each is looked up: the planner would rather read a whole log than look five hundred up.
 const DELIVERY: &str = "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, COALESCE(e.severity, ''),
-    COALESCE(e.reason, h.event, ''), COALESCE(r.revision, e.revision), d.attempts, l.due, d.answer, d.settled, d.kind, d.rollout";
-const EVENT: &str = "SELECT seq, object, origin, severity, reason, revision, change, repeats, body, hints FROM event";
+    COALESCE(e.reason, h.event, ''), COALESCE(r.revision, e.revision), d.attempts, l.due, d.answer, d.settled, d.kind, d.rollout
+    FROM unnest($1::INT8[]) WITH ORDINALITY s(id, n) CROSS JOIN LATERAL (SELECT * FROM delivery WHERE delivery.id = s.id LIMIT 1) d
+    LEFT JOIN LATERAL (SELECT severity, reason, revision FROM event WHERE seq = d.event LIMIT 1) e ON TRUE
+    LEFT JOIN LATERAL (SELECT event FROM hook WHERE seq = d.event LIMIT 1) h ON TRUE
+    LEFT JOIN LATERAL (SELECT revision FROM rollout WHERE rollout.id = d.rollout LIMIT 1) r ON TRUE
+    LEFT JOIN LATERAL (SELECT due FROM lane WHERE lane.id = d.lane AND d.state = 0 LIMIT 1) l ON TRUE ORDER BY n";
 
 impl PgReader {
     pub(super) fn find_deliveries(&self, link: &mut Link, query: &DeliveryQuery) -> Result<Page<DeliveryRow>> {
-        let mut filter = Where::default();
-        filter.is("d.id", query.id);
-        filter.is("d.event", query.event.map(|event| event.0));
-        filter.is("d.rollout", query.rollout.map(|rollout| rollout.0));
-        filter.since_until("d.id", query.since, query.until, query.cursor);
-        let of = configs(link, "Provider", query.provider_namespace.as_ref(), query.provider.as_ref())?;
-        filter.among("d.dest", of.as_deref());
-        let of = configs(link, "Alert", query.alert_namespace.as_ref(), query.alert.as_ref())?;
-        filter.among("d.route", of.as_deref());
-        let of = objects(link, &query.object)?;
-        filter.among("d.object", of.as_deref());
-        if let Some(ids) = of.filter(|_| query.object.name.is_some()) {
-            // One object's events are few: by their index rather than through everything.
-            let events =
-                "d.event = ANY(ARRAY(SELECT seq FROM event WHERE object = ANY(?) UNION ALL SELECT seq FROM hook))";
-            filter.push(events, [Box::new(ids)]);
-        }
-        if let Some(kind) = query.kind {
-            filter.push(&format!("d.kind = {}", kind.code()), []);
-        }
-        if !query.states.is_empty() {
-            // As literals, which is how an index knows that it has these.
-            let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
-            filter.push(&format!("d.state IN ({})", codes.join(", ")), []);
-        }
+        let search = search(link, query)?;
+        let newest =
+            link.query("SELECT delivery FROM head", &[])?.first().map_or(i64::MAX, |row| row.get::<_, i64>(0) + 1);
+        let since = query.since.map_or(i64::MIN, |since| since.0.saturating_sub(1));
+        let until = query.until.map_or(newest, |until| until.0.min(newest));
+        let before = query.cursor.map_or(until, |cursor| cursor.min(until));
         let limit = page_size(query.limit);
-        // Which ones first, then what they say: most of what is looked at isn't shown.
-        let sql = format!(
-            "{DELIVERY} FROM (SELECT * FROM delivery d{} ORDER BY d.id DESC LIMIT {}) d
-             LEFT JOIN event e ON e.seq = d.event LEFT JOIN hook h ON h.seq = d.event
-             LEFT JOIN rollout r ON r.id = d.rollout LEFT JOIN lane l ON l.id = d.lane AND d.state = 0 ORDER BY d.id DESC",
-            filter.sql(),
-            limit + 1
-        );
-        let mut rows = link.query_once(&sql, &filter.params())?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+        let found = search.first(link, Span { after: since, before, ascending: false }, limit + 1)?;
+        let more = found.numbers.len() > limit;
+        let numbers = &found.numbers[..found.numbers.len().min(limit)];
+        let rows = link.query(DELIVERY, &[&numbers])?;
         let configs = rows.iter().flat_map(|row| [row.get(3), row.get(4)]);
         let known = self.names.look_up(link, configs, rows.iter().map(|row| row.get(5)))?;
         let items: Vec<DeliveryRow> = rows.iter().map(|row| delivery_row(row, &known)).collect::<Result<_>>()?;
-        Ok(Page { next: items.last().filter(|_| more).map(|row| row.id), items })
+        let next = if more { numbers.last().copied() } else { found.at };
+        Ok(Page { next, items })
     }
 
     pub(super) fn find_attempts(link: &mut Link, delivery: i64) -> Result<Vec<AttemptRow>> {
@@ -103,82 +72,50 @@ impl PgReader {
         }
         Ok(attempts)
     }
+}
 
-    pub(super) fn find_events(&self, link: &mut Link, query: &EventQuery) -> Result<Page<EventRow>> {
-        let mut filter = Where::default();
-        filter.since_until("seq", query.since, query.until, query.cursor);
-        filter.among("object", objects(link, &query.object)?.as_deref());
-        if let Some(severity) = &query.severity {
-            filter.push("severity = ?", [text(severity)]);
-        }
-        if let Some(reason) = &query.reason {
-            filter.push("reason = ?", [text(reason)]);
-        }
-        if let Some(revision) = &query.revision {
-            let range = rev::range(revision);
-            let (first, last) = (*range.start(), *range.end());
-            // Those of an artifact that names its origin go by that: its digest leads there by its rollouts.
-            filter.push(
-                "seq = ANY(ARRAY(SELECT seq FROM event WHERE rev BETWEEN ? AND ? UNION ALL
-                     SELECT e.seq FROM rollout r JOIN event e ON e.rev = r.rev WHERE r.digest BETWEEN ? AND ?))",
-                [Box::new(first), Box::new(last), Box::new(first), Box::new(last)],
-            );
-            if rev::without_digest(revision) != revision {
-                filter.push("revision = ?", [text(revision)]);
-            }
-        }
-        if !query.observations {
-            filter.push(&format!("origin <> {}", origin_code(Origin::Observed)), []);
-        }
-        let (order, most_bytes) = match query.after {
-            Some(after) => {
-                filter.push("seq > ?", [Box::new(after.0)]);
-                ("ASC", TAIL_BYTES)
-            }
-            None => ("DESC", PAGE_BYTES),
-        };
-        let limit = page_size(query.limit);
-        // Bodies only of as many as make a page; one more row says that there are more.
-        let sql = format!(
-            "SELECT seq, object, origin, severity, reason, revision, change, repeats,
-                 CASE WHEN n <= {limit} AND before < {most_bytes} THEN body END, hints
-             FROM (SELECT *, row_number() OVER first AS n, sum(octet_length(body)) OVER first - octet_length(body) AS before
-                 FROM ({EVENT}{} ORDER BY seq {order} LIMIT {}) found WINDOW first AS (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING)) page
-             ORDER BY seq {order}",
-            filter.sql(),
-            limit + 1
-        );
-        let mut rows = link.query_once(&sql, &filter.params())?;
-        let shown = rows.iter().take_while(|row| row.get::<_, Option<&[u8]>>(8).is_some()).count();
-        let more = rows.len() > shown;
-        rows.truncate(shown);
-        let items = self.event_rows(link, &rows)?;
-        Ok(Page { next: items.last().filter(|_| more).map(|row| row.seq.0), items })
+/// What is asked, and the way to it.
+fn search(link: &mut Link, query: &DeliveryQuery) -> Result<Search> {
+    let dests = configs(link, "Provider", query.provider_namespace.as_ref(), query.provider.as_ref())?;
+    let routes = configs(link, "Alert", query.alert_namespace.as_ref(), query.alert.as_ref())?;
+    let ids = objects(link, &query.object)?;
+    let mut filter = Where::default();
+    filter.is("id", query.id);
+    filter.is("event", query.event.map(|event| event.0));
+    filter.is("rollout", query.rollout.map(|rollout| rollout.0));
+    let one = query.id.or(query.event.map(|event| event.0)).or(query.rollout.map(|rollout| rollout.0));
+    // Before anything else is asked, this is only that.
+    let one = one.map(|_| filter.sql().replacen(" WHERE ", "", 1));
+    let by_dest = dests.map(|dests| filter.bind("dest = ANY(?)", [Box::new(dests)]));
+    let few = ids.as_ref().filter(|ids| one.is_none() && ids.len() <= FEW).map(|ids| {
+        // One object's events are few: by their index rather than through everything.
+        let events = "event = ANY(ARRAY(SELECT seq FROM event WHERE object = ANY(?) UNION ALL SELECT seq FROM hook))";
+        filter.bind(events, [Box::new(ids.clone())])
+    });
+    if let Some(dests) = &by_dest {
+        filter.push(dests, []);
     }
-
-    pub(super) fn find_event(&self, link: &mut Link, seq: Seq) -> Result<Option<EventRow>> {
-        let rows = link.query(&format!("{EVENT} WHERE seq = $1"), &[&seq.0])?;
-        Ok(self.event_rows(link, &rows)?.pop())
+    filter.among("route", routes.as_deref());
+    filter.among("object", ids.as_deref());
+    if let Some(kind) = query.kind {
+        filter.push(&format!("kind = {}", kind.code()), []);
     }
-
-    fn event_rows(&self, link: &mut Link, rows: &[Row]) -> Result<Vec<EventRow>> {
-        let known = self.names.look_up(link, [], rows.iter().map(|row| row.get(1)))?;
-        let event = |row: &Row| {
-            Ok(EventRow {
-                seq: Seq(row.get(0)),
-                object: known.object(row.get(1))?,
-                origin: origin_from(row.get(2)),
-                severity: row.get(3),
-                reason: row.get(4),
-                revision: row.get(5),
-                change: row.get::<_, Option<i16>>(6).and_then(|code| Change::from_code(code.into())),
-                repeats: row.get::<_, i64>(7).unsigned_abs(),
-                body: Bytes::from(row.get::<_, Vec<u8>>(8)),
-                hints: Hints::from_code(row.get::<_, Option<i16>>(9).map(i64::from)),
-            })
-        };
-        rows.iter().map(event).collect()
+    // As literals, which is how an index knows that it has these.
+    let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
+    if !codes.is_empty() {
+        filter.push(&format!("state IN ({})", codes.join(", ")), []);
     }
+    let way = match (one, few, by_dest, &query.states[..]) {
+        (Some(one), ..) => Way::Few(one),
+        (_, Some(few), ..) => Way::Few(few),
+        (.., Some(dests), [DeliveryState::Dead]) => Way::Keys(format!("state = 3 AND {dests}")),
+        (.., Some(dests), _) => Way::Keys(dests),
+        (.., [DeliveryState::Dead]) => Way::Keys("state = 3".to_owned()),
+        (.., [DeliveryState::Pending]) => Way::Few("state = 0".to_owned()),
+        _ => Way::Log(i64::MAX),
+    };
+    let columns = "event, rollout, dest, route, object, kind, state";
+    Ok(Search { table: "delivery", number: "id", columns, filter, ways: vec![way] })
 }
 
 fn delivery_row(row: &Row, known: &Known) -> Result<DeliveryRow> {

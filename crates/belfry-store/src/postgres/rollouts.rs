@@ -16,6 +16,7 @@ use super::{
     names::Known,
     read::PgReader,
     transaction::PgWriter,
+    walk::{FEW, MANY, Search, Span, TRIAL, Way},
 };
 use crate::{
     engine::Result,
@@ -126,33 +127,21 @@ impl PgReader {
     }
 
     pub(super) fn find_rollouts(&self, link: &mut Link, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
-        let mut filter = Where::default();
-        filter.among("r.object", objects(link, &query.object)?.as_deref());
-        filter.since_until("r.id", None, None, query.cursor);
-        if let Some(revision) = &query.revision {
-            let range = rev::range(revision);
-            let (first, last) = (*range.start(), *range.end());
-            filter.push(
-                "r.id = ANY(ARRAY(SELECT id FROM rollout WHERE rev BETWEEN ? AND ?
-                     UNION ALL SELECT id FROM rollout WHERE digest BETWEEN ? AND ?))",
-                [Box::new(first), Box::new(last), Box::new(first), Box::new(last)],
-            );
-            if rev::without_digest(revision) != revision {
-                filter.push("r.revision = ?", [text(revision)]);
-            }
-        }
-        if !query.states.is_empty() {
-            // As literals, which is how an index knows that it has these.
-            let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
-            filter.push(&format!("r.state IN ({})", codes.join(", ")), []);
-        }
+        let search = search(link, query)?;
+        let newest = link.query("SELECT seq FROM head", &[])?.first().map_or(i64::MAX, |row| row.get::<_, i64>(0) + 1);
+        let before = query.cursor.map_or(newest, |cursor| cursor.min(newest));
         let limit = page_size(query.limit);
-        let sql = format!("SELECT {COLUMNS} FROM rollout r{} ORDER BY r.id DESC LIMIT {}", filter.sql(), limit + 1);
-        let mut rows = link.query_once(&sql, &filter.params())?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+        let found = search.first(link, Span { after: i64::MIN, before, ascending: false }, limit + 1)?;
+        let more = found.numbers.len() > limit;
+        let numbers = &found.numbers[..found.numbers.len().min(limit)];
+        let sql = format!(
+            "SELECT {COLUMNS} FROM unnest($1::INT8[]) WITH ORDINALITY s(id, n)
+             CROSS JOIN LATERAL (SELECT * FROM rollout WHERE rollout.id = s.id LIMIT 1) r ORDER BY n"
+        );
+        let rows = link.query(&sql, &[&numbers])?;
         let items = self.rollout_rows(link, &rows)?;
-        Ok(Page { next: items.last().filter(|_| more).map(|row| row.id.0), items })
+        let next = if more { numbers.last().copied() } else { found.at };
+        Ok(Page { next, items })
     }
 
     pub(super) fn find_rollout(&self, link: &mut Link, id: Seq) -> Result<Option<RolloutRow>> {
@@ -226,4 +215,37 @@ pub(super) fn rollout_row(row: &Row, at: usize, known: &Known) -> Result<Rollout
         superseded_by: successor,
         last_event: Seq(row.get(at + 17)),
     })
+}
+
+/// What is asked, and the ways to it.
+fn search(link: &mut Link, query: &RolloutQuery) -> Result<Search> {
+    let ids = objects(link, &query.object)?;
+    let among = ids.as_ref().map_or(0, Vec::len);
+    let mut filter = Where::default();
+    let by_object = ids.map(|ids| filter.bind("object = ANY(?)", [Box::new(ids)]));
+    let by_revision = query.revision.as_deref().map(|revision| {
+        let range = rev::range(revision);
+        let (first, last) = (*range.start(), *range.end());
+        let of = "(rev BETWEEN ? AND ? OR digest BETWEEN ? AND ?)";
+        filter.bind(of, [Box::new(first), Box::new(last), Box::new(first), Box::new(last)])
+    });
+    // As literals, which is how an index knows that it has these.
+    let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
+    let by_state = (!codes.is_empty()).then(|| format!("state IN ({})", codes.join(", ")));
+    let ways = match (&by_object, &by_revision, &by_state) {
+        (Some(objects), ..) if among <= FEW => vec![Way::Few(objects.clone())],
+        (_, Some(revision), _) => vec![Way::Few(revision.clone())],
+        (.., Some(states)) if !query.states.contains(&Phase::Succeeded) => {
+            vec![Way::Keys(format!("state <> 3 AND {states}"))]
+        }
+        (Some(objects), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Keys(objects.clone())],
+        _ => vec![Way::Log(i64::MAX)],
+    };
+    for term in [by_object, by_revision, by_state].into_iter().flatten() {
+        filter.push(&term, []);
+    }
+    if let Some(revision) = query.revision.as_deref().filter(|revision| rev::without_digest(revision) != *revision) {
+        filter.push("revision = ?", [text(revision)]);
+    }
+    Ok(Search { table: "rollout", number: "id", columns: "object, rev, digest, state, revision", filter, ways })
 }

@@ -46,6 +46,9 @@ CREATE TABLE event_rest PARTITION OF event DEFAULT;
 CREATE INDEX event_object ON event(object, seq);
 CREATE INDEX event_rev ON event(rev, seq) WHERE rev IS NOT NULL;
 CREATE INDEX event_ident ON event(ident) WHERE ident IS NOT NULL;
+CREATE INDEX event_error ON event(seq) WHERE severity = 'error';
+CREATE INDEX event_object_error ON event(object, seq) WHERE severity = 'error';
+CREATE INDEX event_reason ON event(reason, seq) WHERE reason NOT IN ('Progressing', 'ReconciliationSucceeded');
 CREATE TABLE rollout(
     id BIGINT PRIMARY KEY, object BIGINT NOT NULL, rev BIGINT NOT NULL, digest BIGINT, revision TEXT NOT NULL,
     origin_revision TEXT, commit_hash TEXT, token TEXT, oci_digest TEXT, state SMALLINT NOT NULL, started BIGINT NOT NULL,
@@ -54,7 +57,7 @@ CREATE TABLE rollout(
 CREATE INDEX rollout_object ON rollout(object, id);
 CREATE INDEX rollout_rev ON rollout(rev, id);
 CREATE INDEX rollout_digest ON rollout(digest, id) WHERE digest IS NOT NULL;
-CREATE INDEX rollout_open ON rollout(id) WHERE state IN (1, 2);
+CREATE INDEX rollout_state ON rollout(state, id) WHERE state <> 3;
 CREATE TABLE hook(
     seq BIGINT PRIMARY KEY, receiver BIGINT NOT NULL, refused BOOLEAN NOT NULL, at BIGINT NOT NULL, delivery_id TEXT,
     verdict SMALLINT NOT NULL, reason TEXT NOT NULL, event TEXT NOT NULL, bytes BIGINT NOT NULL, resources BIGINT NOT NULL,
@@ -72,6 +75,7 @@ CREATE TABLE delivery(
 CREATE INDEX delivery_event ON delivery(event);
 CREATE INDEX delivery_pending ON delivery(lane, id, dest) WHERE state = 0;
 CREATE INDEX delivery_dead ON delivery(id) WHERE state = 3;
+CREATE INDEX delivery_dest ON delivery(dest, id);
 CREATE INDEX delivery_rollout ON delivery(rollout) WHERE rollout IS NOT NULL;
 CREATE TABLE attempt(
     delivery BIGINT NOT NULL, n BIGINT NOT NULL, at BIGINT NOT NULL, took BIGINT NOT NULL, status INT, outcome SMALLINT NOT NULL,

@@ -4,6 +4,7 @@
 mod append;
 mod checkpoint;
 mod claim;
+mod events;
 mod flight;
 mod flush;
 mod hooks;
@@ -15,6 +16,7 @@ mod schema;
 mod settle;
 mod state;
 mod transfer;
+mod walk;
 
 use std::{
     path::Path,

@@ -1,36 +1,39 @@
 //! Reading: what people ask about.
 
-use belfry_core::{
-    Seq, Time, limits,
-    plan::{Change, Origin},
-    rollout::Hints,
-};
-use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
-use std::time::Duration;
+use belfry_core::{Seq, Time, limits};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
-    append::{origin_code, origin_from},
-    read::SqliteReader,
+    read::{SqliteReader, all},
+    walk::{self, FEW, MANY, Pager, Span, Way},
 };
 use crate::{
     engine::Result,
-    queries::{
-        AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, EventQuery, EventRow, ObjectFilter, Page,
-    },
-    rev,
+    queries::{AttemptRow, DeliveryKind, DeliveryQuery, DeliveryRow, DeliveryState, ObjectFilter, Page},
     types::{AttemptOutcome, LaneId},
 };
 
-/// Bytes of bodies after which a page of events ends.
-const PAGE_BYTES: usize = 4 << 20;
-/// The same for those who read on in the order of arrival: each of them keeps a page until its reader has taken it.
-const TAIL_BYTES: usize = 256 << 10;
-
 const DELIVERY: &str = "SELECT d.id, d.state, d.lane, d.dest, d.route, d.object, d.event, COALESCE(e.severity, ''),
     COALESCE(e.reason, h.event, ''), COALESCE(r.revision, e.revision), d.attempts, l.due, d.answer, d.settled, d.kind,
-    d.rollout FROM delivery d";
-const EVENT: &str = "SELECT seq, object, origin, severity, reason, revision, change, repeats, body, hints FROM event";
+    d.rollout FROM delivery d LEFT JOIN event e ON e.seq = d.event LEFT JOIN hook h ON h.seq = d.event
+    LEFT JOIN rollout r ON r.id = d.rollout LEFT JOIN lane l ON l.id = d.lane AND d.state = 0 WHERE d.id = ?1";
+
+/// Ways to deliveries: statements for a merge, and two for all that there are.
+const BY_EVENT: &str = "SELECT id FROM delivery INDEXED BY delivery_event
+    WHERE event = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
+const BY_ROLLOUT: &str = "SELECT id FROM delivery INDEXED BY delivery_rollout
+    WHERE rollout = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
+const BY_DEST: &str = "SELECT id FROM delivery INDEXED BY delivery_dest
+    WHERE dest = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
+const BY_DEST_DEAD: &str = "SELECT id FROM delivery INDEXED BY delivery_dead
+    WHERE state = 3 AND dest = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
+/// One object's events are few, and so is what waits: all of it, rather than through everything.
+const OF_OBJECTS: &str = "SELECT id FROM delivery WHERE id < ?2 AND event IN (
+        SELECT seq FROM event WHERE object IN (SELECT value FROM json_each(?1)) UNION ALL SELECT seq FROM hook)
+    ORDER BY id DESC LIMIT ?3";
+const WAITING: &str =
+    "SELECT id FROM delivery INDEXED BY delivery_pending WHERE state = 0 AND id < ?1 ORDER BY id DESC LIMIT ?2";
 
 /// Conditions and their parameters, in order.
 #[derive(Default)]
@@ -45,27 +48,6 @@ impl Where {
         self.values.extend(values);
     }
 
-    fn since_until(&mut self, column: &str, since: Option<Time>, until: Option<Time>, cursor: Option<i64>) {
-        if let Some(since) = since {
-            self.push(format!("{column} >= ?"), [since.0.into()]);
-        }
-        if let Some(until) = until {
-            self.push(format!("{column} < ?"), [until.0.into()]);
-        }
-        if let Some(cursor) = cursor {
-            self.push(format!("{column} < ?"), [cursor.into()]);
-        }
-    }
-
-    fn config(&mut self, column: &str, kind: &str, namespace: Option<&String>, name: Option<&String>) {
-        let named = [("namespace", namespace), ("name", name)];
-        self.select(column, "config", &[("kind", Some(&kind.to_owned()))], &named);
-    }
-
-    pub fn objects(&mut self, column: &str, filter: &ObjectFilter) {
-        self.select(column, "object", &[], &object_fields(filter));
-    }
-
     /// Of the table of objects itself.
     pub fn object_fields(&mut self, filter: &ObjectFilter) {
         for (field, value) in object_fields(filter) {
@@ -73,23 +55,6 @@ impl Where {
                 self.push(format!("{field} = ?"), [value.clone().into()]);
             }
         }
-    }
-
-    /// `column IN (SELECT id FROM table WHERE …)`, if any of `named` is given.
-    fn select(
-        &mut self,
-        column: &str,
-        table: &str,
-        fixed: &[(&str, Option<&String>)],
-        named: &[(&str, Option<&String>)],
-    ) {
-        if named.iter().all(|(_, value)| value.is_none()) {
-            return;
-        }
-        let given = fixed.iter().chain(named).filter_map(|(field, value)| value.map(|value| (field, value.clone())));
-        let (terms, values): (Vec<_>, Vec<_>) =
-            given.map(|(field, value)| (format!("{field} = ?"), Value::from(value))).unzip();
-        self.push(format!("{column} IN (SELECT id FROM {table} WHERE {})", terms.join(" AND ")), values);
     }
 
     pub fn sql(&self) -> String {
@@ -107,89 +72,130 @@ fn object_fields(filter: &ObjectFilter) -> [(&'static str, Option<&String>); 5] 
     ]
 }
 
+/// The numbers of objects, if something is asked of them.
+pub(super) fn object_ids(connection: &Connection, filter: &ObjectFilter) -> Result<Option<Vec<i64>>> {
+    if filter.is_empty() {
+        return Ok(None);
+    }
+    let mut fields = Where::default();
+    fields.object_fields(filter);
+    let mut statement = connection.prepare_cached(&format!("SELECT id FROM object{}", fields.sql()))?;
+    let ids = statement.query_map(params_from_iter(fields.values), |row| row.get(0))?;
+    Ok(Some(ids.collect::<rusqlite::Result<_>>()?))
+}
+
+/// The numbers of configuration objects of a kind, if something is asked of them.
+fn config_ids(
+    connection: &Connection,
+    kind: &str,
+    namespace: Option<&String>,
+    name: Option<&String>,
+) -> Result<Option<Vec<i64>>> {
+    if namespace.is_none() && name.is_none() {
+        return Ok(None);
+    }
+    let sql = "SELECT id FROM config WHERE kind = ?1 AND (?2 IS NULL OR namespace = ?2) AND (?3 IS NULL OR name = ?3)";
+    all(connection, sql, (kind, namespace, name), |row| row.get(0)).map(Some)
+}
+
+/// The ways to what a query asks for.
+fn ways(
+    connection: &Connection,
+    query: &DeliveryQuery,
+    dests: Option<&[i64]>,
+    objects: Option<&[i64]>,
+    span: Span,
+) -> Result<Vec<Way>> {
+    let most = walk::LOOKS as i64 + 1;
+    let dead = query.states == [DeliveryState::Dead];
+    Ok(vec![match (query.id, query.event, query.rollout, objects, dests) {
+        (Some(id), ..) => Way::Numbers(vec![id]),
+        (_, Some(event), ..) => Way::keys(BY_EVENT, &[event.0]),
+        (_, _, Some(rollout), ..) => Way::keys(BY_ROLLOUT, &[rollout.0]),
+        (.., Some(objects), _) if objects.len() <= FEW => {
+            let of = (serde_json::json!(objects).to_string(), span.before, most);
+            Way::Numbers(all(connection, OF_OBJECTS, of, |row| row.get(0))?)
+        }
+        (.., Some(dests)) if dests.len() <= MANY => Way::keys(if dead { BY_DEST_DEAD } else { BY_DEST }, dests),
+        _ if dead => {
+            let sql = "SELECT id FROM config WHERE kind IN ('Provider', 'Cluster')";
+            let dests: Vec<i64> = all(connection, sql, [], |row| row.get(0))?;
+            Way::keys(BY_DEST_DEAD, &dests)
+        }
+        _ if query.states == [DeliveryState::Pending] => {
+            Way::Numbers(all(connection, WAITING, [span.before, most], |row| row.get(0))?)
+        }
+        _ => Way::Log(usize::MAX),
+    }])
+}
+
 pub(super) fn page_size(limit: u32) -> usize {
     (if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) }) as usize
 }
 
 impl SqliteReader {
     pub(super) fn find_deliveries(&self, connection: &Connection, query: &DeliveryQuery) -> Result<Page<DeliveryRow>> {
-        let mut filter = Where::default();
-        if let Some(id) = query.id {
-            filter.push("d.id = ?", [id.into()]);
-        }
-        if let Some(event) = query.event {
-            filter.push("d.event = ?", [event.0.into()]);
-        }
-        if let Some(rollout) = query.rollout {
-            filter.push("d.rollout = ?", [rollout.0.into()]);
-        }
-        if let Some(kind) = query.kind {
-            filter.push("d.kind = ?", [kind.code().into()]);
-        }
-        filter.since_until("d.id", query.since, query.until, query.cursor);
-        filter.config("d.dest", "Provider", query.provider_namespace.as_ref(), query.provider.as_ref());
-        filter.config("d.route", "Alert", query.alert_namespace.as_ref(), query.alert.as_ref());
-        filter.objects("d.object", &query.object);
-        if query.object.name.is_some() {
-            // One object's events are few: by their index rather than through everything.
-            let mut events = Where::default();
-            events.objects("object", &query.object);
-            let sql = format!("d.event IN (SELECT seq FROM event{} UNION ALL SELECT seq FROM hook)", events.sql());
-            filter.push(sql, events.values);
-        }
-        let selective =
-            query.id.is_some() || query.event.is_some() || query.rollout.is_some() || query.object.name.is_some();
-        let index = match query.states[..] {
-            [DeliveryState::Pending] if !selective => " INDEXED BY delivery_pending",
-            [DeliveryState::Dead] if !selective => " INDEXED BY delivery_dead",
-            _ => "",
+        let since = query.since.map_or(i64::MIN, |since| since.0.saturating_sub(1));
+        let until = query.until.map_or(i64::MAX, |until| until.0);
+        let span = Span { after: since, before: until.min(query.cursor.unwrap_or(i64::MAX)), ascending: false };
+        let configs = |kind, namespace, name| config_ids(connection, kind, namespace, name);
+        let dests = configs("Provider", query.provider_namespace.as_ref(), query.provider.as_ref())?;
+        let routes = configs("Alert", query.alert_namespace.as_ref(), query.alert.as_ref())?;
+        let objects = object_ids(connection, &query.object)?;
+        let ways = ways(connection, query, dests.as_deref(), objects.as_deref(), span)?;
+        let set = |ids: Option<Vec<i64>>| ids.map(HashSet::<i64>::from_iter);
+        let (dests, routes, objects) = (set(dests), set(routes), set(objects));
+        let states: Vec<i64> = query.states.iter().map(|state| state.code()).collect();
+        let wanted = |row: &Row<'_>| -> rusqlite::Result<bool> {
+            let among = |column: usize, of: &Option<HashSet<i64>>| match of {
+                None => Ok(true),
+                Some(of) => row.get(column).map(|id| of.contains(&id)),
+            };
+            let is = |column: usize, wanted: Option<i64>| match wanted {
+                None => Ok(true),
+                wanted => row.get::<_, Option<i64>>(column).map(|is| is == wanted),
+            };
+            Ok((states.is_empty() || states.contains(&row.get(1)?))
+                && among(2, &dests)?
+                && among(3, &routes)?
+                && among(4, &objects)?
+                && is(5, query.kind.map(DeliveryKind::code))?
+                && is(6, query.event.map(|event| event.0))?
+                && is(7, query.rollout.map(|rollout| rollout.0))?)
         };
-        match query.states[..] {
-            [] => {}
-            // As a literal, which is how an index knows that it has these.
-            [state] => filter.push(format!("d.state = {}", state.code()), []),
-            _ => {
-                let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
-                filter.push(format!("d.state IN ({})", codes.join(", ")), []);
+        let page = Pager::new(page_size(query.limit), usize::MAX);
+        let select = "SELECT id, state, dest, route, object, kind, event, rollout FROM delivery";
+        let mut whole = connection.prepare_cached(DELIVERY)?;
+        walk::fill(connection, (select, "id"), ways, span, page, |row| {
+            if !wanted(row)? {
+                return Ok(None);
             }
-        }
-        let limit = page_size(query.limit);
-        // Which ones first, then what they say: most of what is looked at isn't shown.
-        let sql = format!(
-            "{DELIVERY} LEFT JOIN event e ON e.seq = d.event LEFT JOIN hook h ON h.seq = d.event
-             LEFT JOIN rollout r ON r.id = d.rollout LEFT JOIN lane l ON l.id = d.lane AND d.state = 0
-             WHERE d.id IN (SELECT d.id FROM delivery d{index}{} ORDER BY d.id DESC LIMIT {}) ORDER BY d.id DESC",
-            filter.sql(),
-            limit + 1
-        );
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query(params_from_iter(filter.values))?;
-        let mut items = Vec::new();
-        while let Some(row) = rows.next()? {
-            let id = row.get(0)?;
-            items.push(DeliveryRow {
-                id,
-                created: Time(id),
-                state: DeliveryState::from_code(row.get(1)?).unwrap_or(DeliveryState::Dead),
-                lane: LaneId(row.get(2)?),
-                provider: self.config(connection, row.get(3)?)?,
-                route: self.config(connection, row.get(4)?)?,
-                kind: DeliveryKind::from_code(row.get(14)?).unwrap_or(DeliveryKind::Event),
-                rollout: row.get::<_, Option<i64>>(15)?.map(Seq),
-                object: self.object(connection, row.get(5)?)?,
-                event: Seq(row.get(6)?),
-                severity: row.get(7)?,
-                reason: row.get(8)?,
-                revision: row.get(9)?,
-                attempts: row.get(10)?,
-                next_attempt: row.get::<_, Option<i64>>(11)?.map(Time),
-                answer: row.get(12)?,
-                settled: row.get::<_, Option<i64>>(13)?.map(Time),
-            });
-        }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        Ok(Page { next: items.last().filter(|_| more).map(|row| row.id), items })
+            let mut rows = whole.query([row.get::<_, i64>(0)?])?;
+            rows.next()?.map(|row| Ok((self.delivery_row(connection, row)?, 0))).transpose()
+        })
+    }
+
+    fn delivery_row(&self, connection: &Connection, row: &Row<'_>) -> Result<DeliveryRow> {
+        let id = row.get(0)?;
+        Ok(DeliveryRow {
+            id,
+            created: Time(id),
+            state: DeliveryState::from_code(row.get(1)?).unwrap_or(DeliveryState::Dead),
+            lane: LaneId(row.get(2)?),
+            provider: self.config(connection, row.get(3)?)?,
+            route: self.config(connection, row.get(4)?)?,
+            kind: DeliveryKind::from_code(row.get(14)?).unwrap_or(DeliveryKind::Event),
+            rollout: row.get::<_, Option<i64>>(15)?.map(Seq),
+            object: self.object(connection, row.get(5)?)?,
+            event: Seq(row.get(6)?),
+            severity: row.get(7)?,
+            reason: row.get(8)?,
+            revision: row.get(9)?,
+            attempts: row.get(10)?,
+            next_attempt: row.get::<_, Option<i64>>(11)?.map(Time),
+            answer: row.get(12)?,
+            settled: row.get::<_, Option<i64>>(13)?.map(Time),
+        })
     }
 
     pub(super) fn find_attempts(connection: &Connection, delivery: i64) -> Result<Vec<AttemptRow>> {
@@ -222,82 +228,5 @@ impl SqliteReader {
             }));
         }
         Ok(attempts)
-    }
-
-    pub(super) fn find_events(&self, connection: &Connection, query: &EventQuery) -> Result<Page<EventRow>> {
-        let mut filter = Where::default();
-        filter.since_until("seq", query.since, query.until, query.cursor);
-        if !query.object.is_empty() {
-            filter.objects("object", &query.object);
-        }
-        if let Some(severity) = &query.severity {
-            filter.push("severity = ?", [severity.clone().into()]);
-        }
-        if let Some(reason) = &query.reason {
-            filter.push("reason = ?", [reason.clone().into()]);
-        }
-        if let Some(revision) = &query.revision {
-            let range = rev::range(revision);
-            let (first, last) = (*range.start(), *range.end());
-            // Those of an artifact that names its origin go by that: its digest leads there by its rollouts. Which ones
-            // first, from the index alone, then what they say: a page must not read the bodies of all.
-            filter.push(
-                "seq IN (SELECT seq FROM event WHERE rev BETWEEN ? AND ? UNION ALL
-                     SELECT e.seq FROM rollout r JOIN event e ON e.rev = r.rev WHERE r.digest BETWEEN ? AND ?)",
-                [first, last, first, last].map(Into::into),
-            );
-            if rev::without_digest(revision) != revision {
-                filter.push("revision = ?", [revision.clone().into()]);
-            }
-        }
-        if !query.observations {
-            filter.push(format!("origin <> {}", origin_code(Origin::Observed)), []);
-        }
-        let (order, most_bytes) = match query.after {
-            Some(after) => {
-                filter.push("seq > ?", [after.0.into()]);
-                ("ASC", TAIL_BYTES)
-            }
-            None => ("DESC", PAGE_BYTES),
-        };
-        let limit = page_size(query.limit);
-        let sql = format!("{EVENT}{} ORDER BY seq {order} LIMIT {}", filter.sql(), limit + 1);
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query(params_from_iter(filter.values))?;
-        let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
-        while let Some(row) = rows.next()? {
-            more = items.len() == limit || bytes >= most_bytes;
-            if more {
-                break;
-            }
-            let event = self.event_row(connection, row)?;
-            bytes += event.body.len();
-            items.push(event);
-        }
-        Ok(Page { next: items.last().filter(|_| more).map(|row: &EventRow| row.seq.0), items })
-    }
-
-    pub(super) fn find_event(&self, connection: &Connection, seq: Seq) -> Result<Option<EventRow>> {
-        let mut statement = connection.prepare_cached(&format!("{EVENT} WHERE seq = ?1"))?;
-        let mut rows = statement.query([seq.0])?;
-        Ok(match rows.next()? {
-            Some(row) => Some(self.event_row(connection, row)?),
-            None => None,
-        })
-    }
-
-    fn event_row(&self, connection: &Connection, row: &rusqlite::Row<'_>) -> Result<EventRow> {
-        Ok(EventRow {
-            seq: Seq(row.get(0)?),
-            object: self.object(connection, row.get(1)?)?,
-            origin: origin_from(row.get(2)?),
-            severity: row.get(3)?,
-            reason: row.get(4)?,
-            revision: row.get(5)?,
-            change: row.get::<_, Option<i64>>(6)?.and_then(Change::from_code),
-            repeats: row.get::<_, i64>(7)?.unsigned_abs(),
-            body: Bytes::from(row.get::<_, Vec<u8>>(8)?),
-            hints: Hints::from_code(row.get(9)?),
-        })
     }
 }

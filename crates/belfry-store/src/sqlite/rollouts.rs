@@ -1,6 +1,6 @@
 //! Rollouts: writing them down, and reading what is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use belfry_core::{
     ObjectKey, Seq, Time,
@@ -12,8 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use super::{
     SqliteWriter,
     append::read_state,
-    query::{Where, page_size},
+    query::{Where, object_ids, page_size},
     read::{SqliteReader, all},
+    walk::{self, FEW, MANY, Pager, Span, TRIAL, Way},
 };
 use crate::{
     engine::Result,
@@ -30,6 +31,14 @@ pub(super) const COLUMNS: &str = "r.id, r.object, r.revision, r.origin_revision,
 const UNNEEDED: &str = "NOT EXISTS(SELECT 1 FROM event e WHERE e.seq = r.last_event)
     AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.rollout = r.id)
     AND EXISTS(SELECT 1 FROM rollout n WHERE n.object = r.object AND (n.started, n.id) > (r.started, r.id))";
+
+/// Ways to rollouts: two statements for a merge, and one for all of a revision.
+const BY_OBJECT: &str = "SELECT id FROM rollout INDEXED BY rollout_object
+    WHERE object = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
+const BY_STATE: &str = "SELECT id FROM rollout INDEXED BY rollout_state
+    WHERE state <> 3 AND state = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
+const BY_REVISION: &str = "SELECT id FROM rollout WHERE rev BETWEEN ?1 AND ?2 AND id < ?3
+    UNION SELECT id FROM rollout WHERE digest BETWEEN ?1 AND ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4";
 
 impl SqliteWriter {
     pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) -> Result<()> {
@@ -103,43 +112,28 @@ impl SqliteReader {
     }
 
     pub(super) fn find_rollouts(&self, connection: &Connection, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
-        let mut filter = Where::default();
-        filter.objects("r.object", &query.object);
-        if let Some(cursor) = query.cursor {
-            filter.push("r.id < ?", [cursor.into()]);
-        }
-        if let Some(revision) = &query.revision {
-            let range = rev::range(revision);
-            let (first, last) = (*range.start(), *range.end());
-            filter.push(
-                "r.id IN (SELECT id FROM rollout WHERE rev BETWEEN ? AND ?
-                     UNION ALL SELECT id FROM rollout WHERE digest BETWEEN ? AND ?)",
-                [first, last, first, last].map(Into::into),
-            );
-            if rev::without_digest(revision) != revision {
-                filter.push("r.revision = ?", [revision.clone().into()]);
-            }
-        }
-        if !query.states.is_empty() {
-            // As literals, which is how an index knows that it has these.
-            let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
-            filter.push(format!("r.state IN ({})", codes.join(", ")), []);
-        }
-        let open = !query.states.is_empty() && query.states.iter().all(|state| state.is_open());
-        if open {
-            filter.push("r.state IN (1, 2)", []);
-        }
-        let limit = page_size(query.limit);
-        let sql = format!("SELECT {COLUMNS} FROM rollout r{} ORDER BY r.id DESC LIMIT {}", filter.sql(), limit + 1);
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query(params_from_iter(filter.values))?;
-        let mut items = Vec::new();
-        while let Some(row) = rows.next()? {
-            items.push(self.rollout_row(connection, row, 0)?);
-        }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        Ok(Page { next: items.last().filter(|_| more).map(|row| row.id.0), items })
+        let span = Span { after: i64::MIN, before: query.cursor.unwrap_or(i64::MAX), ascending: false };
+        let objects = object_ids(connection, &query.object)?;
+        let ways = ways(connection, query, objects.as_deref(), span)?;
+        let objects: Option<HashSet<i64>> = objects.map(HashSet::from_iter);
+        let range = query.revision.as_deref().map(rev::range);
+        let exact = query.revision.as_deref().filter(|revision| rev::without_digest(revision) != *revision);
+        let states: Vec<i64> = query.states.iter().map(|state| state.code()).collect();
+        let wanted = |row: &Row<'_>| -> rusqlite::Result<bool> {
+            let is_of = |column: usize| -> rusqlite::Result<bool> {
+                let number: Option<i64> = row.get(column)?;
+                Ok(range.as_ref().is_none_or(|range| number.is_some_and(|number| range.contains(&number))))
+            };
+            Ok((states.is_empty() || states.contains(&row.get(7)?))
+                && objects.as_ref().map_or(Ok(true), |objects| row.get(1).map(|object| objects.contains(&object)))?
+                && (is_of(18)? || is_of(19)?)
+                && exact.map_or(Ok(true), |exact| row.get_ref(2).map(|is| is.as_str().is_ok_and(|is| is == exact)))?)
+        };
+        let page = Pager::new(page_size(query.limit), usize::MAX);
+        let select = format!("SELECT {COLUMNS}, r.rev, r.digest FROM rollout r");
+        walk::fill(connection, (&select, "r.id"), ways, span, page, |row| {
+            if wanted(row)? { self.rollout_row(connection, row, 0).map(|rollout| Some((rollout, 0))) } else { Ok(None) }
+        })
     }
 
     pub(super) fn find_rollout(&self, connection: &Connection, id: Seq) -> Result<Option<RolloutRow>> {
@@ -213,4 +207,21 @@ impl SqliteReader {
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+/// The ways to what a query asks for.
+fn ways(connection: &Connection, query: &RolloutQuery, objects: Option<&[i64]>, span: Span) -> Result<Vec<Way>> {
+    let states: Vec<i64> = query.states.iter().map(|state| state.code()).collect();
+    let few = objects.filter(|ids| ids.len() <= FEW);
+    Ok(match (few, &query.revision, &query.states[..], objects) {
+        (Some(few), ..) => vec![Way::keys(BY_OBJECT, few)],
+        (_, Some(revision), ..) => {
+            let range = rev::range(revision);
+            let of = [*range.start(), *range.end(), span.before, walk::LOOKS as i64 + 1];
+            vec![Way::Numbers(all(connection, BY_REVISION, of, |row| row.get(0))?)]
+        }
+        (_, _, [_, ..], _) if !query.states.contains(&Phase::Succeeded) => vec![Way::keys(BY_STATE, &states)],
+        (.., Some(objects)) if objects.len() <= MANY => vec![Way::Log(TRIAL), Way::keys(BY_OBJECT, objects)],
+        _ => vec![Way::Log(usize::MAX)],
+    })
 }

@@ -40,6 +40,9 @@ CREATE TABLE event(
     repeats INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) STRICT;
 CREATE INDEX event_object ON event(object, seq);
 CREATE INDEX event_recent ON event(seq, dedupe, body_hash);
+CREATE INDEX event_error ON event(seq) WHERE severity = 'error';
+CREATE INDEX event_object_error ON event(object, seq) WHERE severity = 'error';
+CREATE INDEX event_reason ON event(reason, seq) WHERE reason NOT IN ('Progressing', 'ReconciliationSucceeded');
 CREATE TABLE lane(
     id INTEGER PRIMARY KEY, dest INTEGER NOT NULL, due INTEGER, tail INTEGER NOT NULL,
     memo BLOB NOT NULL DEFAULT x'') STRICT;
@@ -50,7 +53,8 @@ CREATE TABLE delivery(
     settled INTEGER, answer TEXT) STRICT;
 CREATE INDEX delivery_event ON delivery(event);
 CREATE INDEX delivery_pending ON delivery(lane, id, dest) WHERE state = 0;
-CREATE INDEX delivery_dead ON delivery(id) WHERE state = 3;
+CREATE INDEX delivery_dead ON delivery(dest, id) WHERE state = 3;
+CREATE INDEX delivery_dest ON delivery(dest, id);
 CREATE TABLE attempt(
     delivery INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL, status INTEGER,
     outcome INTEGER NOT NULL, error TEXT NOT NULL,
@@ -68,7 +72,7 @@ CREATE TABLE rollout(
 CREATE INDEX rollout_object ON rollout(object, id);
 CREATE INDEX rollout_rev ON rollout(rev, id);
 CREATE INDEX rollout_digest ON rollout(digest, id) WHERE digest IS NOT NULL;
-CREATE INDEX rollout_open ON rollout(id) WHERE state IN (1, 2);
+CREATE INDEX rollout_state ON rollout(state, id) WHERE state <> 3;
 CREATE TABLE hook(
     seq INTEGER PRIMARY KEY, receiver INTEGER NOT NULL, refused INTEGER NOT NULL, at INTEGER NOT NULL, delivery_id TEXT,
     verdict INTEGER NOT NULL, reason TEXT NOT NULL, event TEXT NOT NULL, bytes INTEGER NOT NULL,

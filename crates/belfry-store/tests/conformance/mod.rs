@@ -3,6 +3,7 @@
 pub mod append;
 pub mod hooks;
 pub mod lanes;
+pub mod lists;
 pub mod model;
 pub mod records;
 pub mod rollouts;
@@ -283,6 +284,7 @@ macro_rules! suite {
             events_in_the_order_of_their_arrival, objects_by_page, redelivery_is_a_new_delivery,
             redelivery_of_the_unsettled_is_refused, stats_count,
         ]);
+        $crate::suite!(@ $fixture: lists [of_events, of_deliveries, of_rollouts]);
         $crate::suite!(@ $fixture: upkeep [
             a_backlog_is_bounded, a_namespace_is_bounded, deleted_providers_end_their_deliveries,
             deleted_alerts_end_their_deliveries, deleted_commit_statuses_end_their_deliveries, what_was_never_there_is_waited_for, old_events_go, undelivered_ones_stay,

@@ -1,7 +1,10 @@
 //! What requests are asked with: query parameters and ids, read strictly, so that a misspelt filter is told rather than
 //! passed over. And the pages that lists are answered with.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use axum::extract::{FromRequestParts, Path, Query};
 use belfry_core::{ObjectKey, Time, duration, limits};
@@ -13,6 +16,8 @@ use super::{Caller, Problem};
 
 /// Pages of rows that are looked through for one page of an answer.
 const LOOKED_THROUGH: usize = 10;
+/// After this long without anything to show the asker gets a cursor, and may go on.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Query parameters.
 pub(super) struct Parameters<T>(pub T);
@@ -153,6 +158,7 @@ where
     let wanted = limit.unwrap_or(limits::PAGE) as usize;
     let mut items = Vec::new();
     let mut size = wanted as u32;
+    let begun = Instant::now();
     for _ in 0..LOOKED_THROUGH {
         let page = fetch(cursor, size).await?;
         cursor = page.next;
@@ -165,7 +171,7 @@ where
             cursor = items.last().map(T::id);
             break;
         }
-        if cursor.is_none() || (ended_early && !items.is_empty()) {
+        if cursor.is_none() || (ended_early && (!items.is_empty() || begun.elapsed() > PATIENCE)) {
             break;
         }
         size = limits::PAGE;

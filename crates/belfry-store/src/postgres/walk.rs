@@ -1,0 +1,203 @@
+//! Looking for rows in the order of their numbers: along the whole log, or by an index that leads to fewer of them, and never
+//! without an end. What a page has not come to yet is for the next one.
+
+use belfry_core::limits;
+
+use super::{filter::Where, link::Link, partition::DAY};
+use crate::engine::Result;
+
+/// Who asks for what is rare and has no index gets a page that ends early.
+const LOOKS: i64 = limits::LOOKED_AT as i64;
+/// Rows of the log that are looked at before an index is asked under many keys: what is common is soon found there.
+pub(super) const TRIAL: i64 = 2_000;
+/// So few keys that an index is asked at once.
+pub(super) const FEW: usize = 16;
+/// So many that looking each of them up takes longer than a page may.
+pub(super) const MANY: usize = 4_000;
+/// Rows that the first statement looks at; the next one at more.
+const STEP: i64 = 1_024;
+/// Days after which the rest is looked at as one.
+const DAYS: i64 = 64;
+
+/// Numbers between two others, neither of which is among them, and their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub after: i64,
+    pub before: i64,
+    pub ascending: bool,
+}
+
+impl Span {
+    fn is_empty(self) -> bool {
+        self.after >= self.before.saturating_sub(1)
+    }
+
+    /// What of it comes behind this number.
+    fn behind(self, number: i64) -> Self {
+        if self.ascending { Self { after: number, ..self } } else { Self { before: number, ..self } }
+    }
+
+    /// Its first part: up to the end of the day, and of so many before or after. An index that has numbers by key is asked for
+    /// such a part, and what it has there is sorted: a few partitions and a few rows at a time.
+    fn part(self, days: i64) -> Self {
+        if days > DAYS {
+            return self;
+        }
+        if self.ascending {
+            let first = self.after.saturating_add(1).div_euclid(DAY);
+            Self { before: self.before.min((first + days).saturating_mul(DAY)), ..self }
+        } else {
+            let last = self.before.saturating_sub(1).div_euclid(DAY);
+            Self { after: self.after.max((last + 1 - days).saturating_mul(DAY).saturating_sub(1)), ..self }
+        }
+    }
+
+    /// What is left of it without its first part.
+    fn without(self, part: Self) -> Self {
+        if self.ascending {
+            self.behind(part.before.saturating_sub(1))
+        } else {
+            self.behind(part.after.saturating_add(1))
+        }
+    }
+}
+
+/// How to come by rows.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// One after the other, until so many were looked at.
+    Log(i64),
+    /// Those for which an index has this condition, with its parameters numbered.
+    Keys(String),
+    /// The same where it takes no looking through days: there are few.
+    Few(String),
+}
+
+/// Which rows, of what.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub table: &'static str,
+    /// The column of their numbers.
+    pub number: &'static str,
+    /// Those that the filter names.
+    pub columns: &'static str,
+    /// What is asked of rows, and all parameters.
+    pub filter: Where,
+    /// Each of them goes on where the one before stopped, and the last leads to the end.
+    pub ways: Vec<Way>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub numbers: Vec<i64>,
+    /// How far was looked, if not to the end.
+    pub at: Option<i64>,
+}
+
+impl Search {
+    /// The first so many in this span.
+    pub fn first(&self, link: &mut Link, mut span: Span, wanted: usize) -> Result<Found> {
+        let mut found = Found::default();
+        let mut left = LOOKS;
+        for way in &self.ways {
+            let (mut days, mut step) = (1, STEP);
+            let mut trial = if let Way::Log(most) = way { *most } else { LOOKS };
+            loop {
+                let part = if matches!(way, Way::Keys(_)) { span.part(days) } else { span };
+                let most = step.min(left).min(trial);
+                let sql = self.statement(way, part, most, wanted - found.numbers.len());
+                let rows = link.query_once(&sql, &self.filter.params())?;
+                let Some(row) = rows.first() else { break };
+                found.numbers.extend(row.get::<_, Vec<i64>>(0));
+                let (looked, last): (i64, Option<i64>) = (row.get(1), row.get(2));
+                (left, trial) = (left - looked, trial - looked);
+                found.at = last.or(found.at);
+                if found.numbers.len() >= wanted || (looked == most && left == 0) {
+                    return Ok(found);
+                }
+                match last {
+                    Some(last) if looked == most => {
+                        span = span.behind(last);
+                        step *= 4;
+                    }
+                    _ => {
+                        span = span.without(part);
+                        days *= 2;
+                        step = STEP;
+                    }
+                }
+                if span.is_empty() {
+                    return Ok(Found { at: None, ..found });
+                }
+                if trial == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(Found { at: None, ..found })
+    }
+
+    /// Finds some, and says how many rows were looked at, and which was the last.
+    fn statement(&self, way: &Way, span: Span, most: i64, wanted: usize) -> String {
+        let Self { table, number, columns, filter, .. } = self;
+        let (order, last) = if span.ascending { ("ASC", "max") } else { ("DESC", "min") };
+        // The least number there is would be read as one of another type.
+        let bounds = format!("{number} > {} AND {number} < {}", span.after.max(-i64::MAX), span.before);
+        let (candidates, wanted) = match way {
+            Way::Log(_) => (
+                format!(
+                    "SELECT {number} AS n, {columns} FROM {table} WHERE {bounds} ORDER BY {number} {order} LIMIT {most}"
+                ),
+                format!("SELECT n FROM s{} ORDER BY n {order} LIMIT {wanted}", filter.sql()),
+            ),
+            Way::Keys(keys) | Way::Few(keys) => (
+                format!(
+                    "SELECT {number} AS n FROM {table} WHERE {keys} AND {bounds} ORDER BY {number} {order} LIMIT {most}"
+                ),
+                // Looked up one by one, whatever the planner thinks of that.
+                format!(
+                    "SELECT n FROM s CROSS JOIN LATERAL (SELECT FROM {table}{} LIMIT 1) t ORDER BY n {order} LIMIT {wanted}",
+                    filter.sql_and(&format!("{number} = n AND {bounds}"))
+                ),
+            ),
+        };
+        format!(
+            "WITH s AS MATERIALIZED ({candidates}) SELECT ARRAY({wanted}), (SELECT count(*) FROM s), (SELECT {last}(n) FROM s)"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_are_the_whole(after in -2 * DAY..400 * DAY, length in 0..400 * DAY, ascending: bool) {
+            let whole = Span { after, before: after.saturating_add(length), ascending };
+            let (mut rest, mut days, mut covered) = (whole, 1, 0);
+            while !rest.is_empty() {
+                let part = rest.part(days);
+                prop_assert!(part.after >= rest.after && part.before <= rest.before && !part.is_empty());
+                let (edge, end) = if ascending { (part.after, rest.after) } else { (part.before, rest.before) };
+                prop_assert_eq!(edge, end, "it begins where the last one ended");
+                covered += part.before - part.after - 1;
+                rest = rest.without(part);
+                days *= 2;
+            }
+            prop_assert_eq!(covered, (length - 1).max(0));
+            prop_assert!(days < 1 << 10, "few parts, however long it is");
+        }
+    }
+
+    #[test]
+    fn what_is_open_at_its_ends_has_parts_too() {
+        let all = Span { after: i64::MIN, before: i64::MAX, ascending: false };
+        let part = all.part(1);
+        assert!(!part.is_empty() && part.before == i64::MAX && !all.without(part).is_empty());
+        assert_eq!(all.part(DAYS * 2), all);
+    }
+}

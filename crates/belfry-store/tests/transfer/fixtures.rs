@@ -2,7 +2,7 @@
 
 use std::{fs, io::Cursor, path::Path, sync::Arc, time::Duration};
 
-use belfry_core::{ConfigKey, rollout::Found};
+use belfry_core::{ConfigKey, passed::Sent, plan::Candidate, rollout::Found};
 use belfry_store::{
     Appended, Database, Finish, Hook, HookVerdict, Options, RowState, Store, TriggerRef,
     transfer::{self, Moved, Progress, Site, TransferError, Window},
@@ -81,6 +81,12 @@ impl Placed for Shared {
     fn site(&self) -> Site {
         Site::Database(self.database())
     }
+}
+
+/// An event that another store passed on.
+pub fn passed_on() -> Candidate {
+    let sent = Sent { identity: u64::MAX - 6, via: vec!["0a1b".into(), "2c3d".into()] };
+    Candidate { sent: Some(Box::new(sent)), ..event(60, "app-0", &[]) }
 }
 
 /// Leaves something of every kind: delivered, dead, superseded, waiting, tried in vain, in flight; rollouts, repeats, memos, triggers.

@@ -14,7 +14,9 @@ use belfry_store::{
     transfer::{self, Progress, Stage, Window},
 };
 use conformance::{Fixture, World, event};
-use fixtures::{Placed, SECOND, Shared, Sqlite, end, exercise, export, import, lines_of, records, rows, silent};
+use fixtures::{
+    Placed, SECOND, Shared, Sqlite, end, exercise, export, import, lines_of, passed_on, records, rows, silent,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_brings_back_what_was_exported() {
@@ -113,10 +115,13 @@ fn first_line(lines: &[u8]) -> serde_json::Value {
 }
 
 /// What a server finds when it starts on a store.
-async fn goes_on<F: Fixture>(fixture: F, options: Options, before: &[(String, Vec<Seq>)]) {
+async fn goes_on<F: Fixture>(fixture: F, options: Options, before: &[(String, Vec<Seq>)], name: &str) {
     let store = fixture.open(options.clone());
     let world = World { store, fixture, options, clock: Default::default() };
     assert_eq!(&waiting(&world).await, before);
+    // Others know its events by its name, and it knows theirs by their ids.
+    assert_eq!(world.store.name(), name);
+    assert!(matches!(world.append(passed_on()).await, Appended::Repeat { .. }));
     // Told before: a repeat still; and what is new comes after all that was.
     assert!(matches!(world.append(event(29, "app-2", &["fine"])).await, Appended::Repeat { .. }));
     let newest = world.store.head().borrow().0;
@@ -157,17 +162,19 @@ async fn waiting<F: Fixture>(world: &World<F>) -> Vec<(String, Vec<Seq>)> {
 async fn a_server_goes_on_with_what_was_moved() {
     let world = World::<Sqlite>::new();
     exercise(&world).await;
+    world.stored(passed_on()).await;
     let world = world.crash();
     let before = waiting(&world).await;
     assert!(before.len() >= 8, "{before:?}");
+    let name = world.store.name().to_owned();
     let (from, options) = end(world);
     let back = Sqlite::create();
     import(&back.site(), &export(&from.site(), Window::default())).unwrap();
-    goes_on(back, options.clone(), &before).await;
+    goes_on(back, options.clone(), &before, &name).await;
     if Shared::available() {
         let to = Shared::create();
         transfer::migrate(&from.site(), &to.site(), &mut silent).unwrap();
-        goes_on(to, options, &before).await;
+        goes_on(to, options, &before, &name).await;
     }
 }
 

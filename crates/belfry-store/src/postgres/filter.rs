@@ -1,7 +1,5 @@
 //! Reading: conditions with numbered parameters.
 
-use std::fmt;
-
 use belfry_core::limits;
 use tokio_postgres::types::ToSql;
 
@@ -13,12 +11,6 @@ use crate::{engine::Result, queries::ObjectFilter};
 pub(super) struct Where {
     terms: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync>>,
-}
-
-impl fmt::Debug for Where {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Where").field("terms", &self.terms).finish_non_exhaustive()
-    }
 }
 
 impl Where {

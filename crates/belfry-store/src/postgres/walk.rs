@@ -16,6 +16,8 @@ pub(super) const FEW: usize = 16;
 pub(super) const MANY: usize = 4_000;
 /// Rows that the first statement looks at, at least; the next one at more.
 const STEP: i64 = 64;
+/// Looking a row up that an index leads to takes as long as reading so many of the log.
+const DEAR: i64 = 4;
 /// Days after which the rest is looked at as one.
 const DAYS: i64 = 64;
 
@@ -101,18 +103,19 @@ impl Search {
         for way in &self.ways {
             let first = STEP.max(wanted as i64);
             let (mut days, mut step) = (1, first);
+            let cost = if matches!(way, Way::Log(_)) { 1 } else { DEAR };
             let mut trial = if let Way::Log(most) = way { *most } else { LOOKS };
             loop {
                 let part = if matches!(way, Way::Few(_)) { span } else { span.part(days) };
-                let most = step.min(left).min(trial);
+                let most = step.min(left / cost).min(trial);
                 let sql = self.statement(way, part, most, wanted - found.numbers.len());
                 let rows = link.query_once(&sql, &self.filter.params())?;
                 let Some(row) = rows.first() else { break };
                 found.numbers.extend(row.get::<_, Vec<i64>>(0));
                 let (looked, last): (i64, Option<i64>) = (row.get(1), row.get(2));
-                (left, trial) = (left - looked, trial - looked);
+                (left, trial) = (left - looked * cost, trial - looked);
                 found.at = last.or(found.at);
-                if found.numbers.len() >= wanted || (looked == most && left == 0) {
+                if found.numbers.len() >= wanted || (looked == most && left < cost) {
                     return Ok(found);
                 }
                 match last {

@@ -90,7 +90,7 @@ impl PgReader {
 /// What is asked, and the ways to it.
 fn search(link: &mut Link, query: &EventQuery, ids: Option<&[i64]>) -> Result<Search> {
     let mut filter = Where::default();
-    let by_object = ids.map(|ids| filter.bind("object = ANY(?)", [Box::new(ids.to_vec())]));
+    let by_object = ids.map(|ids| filter.bind_among("object", ids));
     let by_revision = query.revision.as_deref().map(|revision| of_revision(link, revision, &mut filter)).transpose()?;
     let reason = query.reason.as_deref().map(|reason| filter.bind("reason = ?", [text(reason)]));
     let fails = query.severity.as_deref() == Some("error");
@@ -135,7 +135,7 @@ fn of_revision(link: &mut Link, revision: &str, filter: &mut Where) -> Result<St
     Ok(match (first == last, others.is_empty()) {
         (true, _) => {
             others.push(first);
-            filter.bind("rev = ANY(?)", [Box::new(others)])
+            filter.bind_among("rev", &others)
         }
         (false, true) => filter.bind("rev BETWEEN ? AND ?", [Box::new(first), Box::new(last)]),
         (false, false) => {

@@ -7,6 +7,7 @@ mod common;
 
 use std::{io::Write as _, net::TcpStream, time::Duration};
 
+use anyhow::Context as _;
 use common::{Belfry, PATIENCE, alert, client, event};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
@@ -50,8 +51,13 @@ async fn view(belfry: &Belfry, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {name} in {list:#}")).clone()
 }
 
+/// A Receiver's path, once its Secret was read.
 async fn path(belfry: &Belfry, name: &str) -> String {
-    view(belfry, name).await["path"].as_str().unwrap().to_owned()
+    until("the Receiver to have a path", PATIENCE, async || {
+        view(belfry, name).await["path"].as_str().map(str::to_owned).context("none yet")
+    })
+    .await
+    .unwrap()
 }
 
 /// Posts, checks that the answer is empty, and gives its status.

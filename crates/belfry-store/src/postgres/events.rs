@@ -12,6 +12,7 @@ use super::{
     append::{origin_code, origin_from},
     filter::{Where, objects, page_size, text},
     link::Link,
+    partition::DAY,
     read::PgReader,
     walk::{FEW, MANY, Search, Span, TRIAL, Way},
 };
@@ -25,6 +26,9 @@ use crate::{
 const PAGE_BYTES: i64 = 4 << 20;
 /// The same of a tail of the log.
 const TAIL_BYTES: i64 = 256 << 10;
+
+/// Microseconds.
+const WEEK: i64 = 7 * DAY;
 
 const EVENT: &str = "SELECT seq, object, origin, severity, reason, revision, change, repeats, body, hints FROM event";
 
@@ -45,9 +49,11 @@ impl PgReader {
                  CASE WHEN n <= {limit} AND before < {most_bytes} THEN body END, hints
              FROM (SELECT e.*, s.n, sum(octet_length(body)) OVER (ORDER BY s.n) - octet_length(body) AS before
                  FROM unnest($1::INT8[]) WITH ORDINALITY s(seq, n)
-                 CROSS JOIN LATERAL ({EVENT} WHERE event.seq = s.seq LIMIT 1) e) page ORDER BY n"
+                 CROSS JOIN LATERAL ({EVENT} WHERE event.seq = s.seq AND event.seq BETWEEN $2 AND $3 LIMIT 1) e) page ORDER BY n"
         );
-        let mut rows = link.query(&sql, &[&found.numbers])?;
+        // Between these, so that no other partition is opened.
+        let (first, last) = (found.numbers.iter().min(), found.numbers.iter().max());
+        let mut rows = link.query(&sql, &[&found.numbers, &first, &last])?;
         let shown = rows.iter().take_while(|row| row.get::<_, Option<&[u8]>>(8).is_some()).count();
         let more = rows.len() > shown;
         rows.truncate(shown);
@@ -84,7 +90,7 @@ impl PgReader {
 /// What is asked, and the ways to it.
 fn search(link: &mut Link, query: &EventQuery, ids: Option<&[i64]>) -> Result<Search> {
     let mut filter = Where::default();
-    let by_object = ids.map(|ids| filter.bind("object = ANY(?)", [Box::new(ids.to_vec())]));
+    let by_object = ids.map(|ids| filter.bind_among("object", ids));
     let by_revision = query.revision.as_deref().map(|revision| of_revision(link, revision, &mut filter)).transpose()?;
     let reason = query.reason.as_deref().map(|reason| filter.bind("reason = ?", [text(reason)]));
     let fails = query.severity.as_deref() == Some("error");
@@ -129,7 +135,7 @@ fn of_revision(link: &mut Link, revision: &str, filter: &mut Where) -> Result<St
     Ok(match (first == last, others.is_empty()) {
         (true, _) => {
             others.push(first);
-            filter.bind("rev = ANY(?)", [Box::new(others)])
+            filter.bind_among("rev", &others)
         }
         (false, true) => filter.bind("rev BETWEEN ? AND ?", [Box::new(first), Box::new(last)]),
         (false, false) => {
@@ -145,13 +151,13 @@ fn span(link: &mut Link, query: &EventQuery) -> Result<Span> {
     let until = query.until.map_or(i64::MAX, |until| until.0);
     let mut before = until.min(query.cursor.unwrap_or(i64::MAX));
     let ascending = query.after.is_some();
-    // Where there is something: or days would be looked through in which there is nothing.
-    if ascending {
-        let rows = link.query("SELECT min(seq) FROM event", &[])?;
-        after = rows.first().and_then(|row| row.get::<_, Option<i64>>(0)).map_or(after, |first| after.max(first - 1));
-    } else {
+    // Where there is something: or days would be looked through in which there is nothing. Who follows what comes is there.
+    if !ascending {
         let rows = link.query("SELECT event FROM head", &[])?;
         before = rows.first().map_or(before, |row| before.min(row.get::<_, i64>(0) + 1));
+    } else if before.saturating_sub(after) > WEEK {
+        let rows = link.query("SELECT min(seq) FROM event", &[])?;
+        after = rows.first().and_then(|row| row.get::<_, Option<i64>>(0)).map_or(after, |first| after.max(first - 1));
     }
     Ok(Span { after, before, ascending })
 }

@@ -1,7 +1,5 @@
 //! Reading: conditions with numbered parameters.
 
-use std::fmt;
-
 use belfry_core::limits;
 use tokio_postgres::types::ToSql;
 
@@ -13,12 +11,6 @@ use crate::{engine::Result, queries::ObjectFilter};
 pub(super) struct Where {
     terms: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync>>,
-}
-
-impl fmt::Debug for Where {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Where").field("terms", &self.terms).finish_non_exhaustive()
-    }
 }
 
 impl Where {
@@ -44,6 +36,14 @@ impl Where {
         numbered
     }
 
+    /// A condition for one of these numbers. An index has the rows of a single one in order.
+    pub fn bind_among(&mut self, column: &str, ids: &[i64]) -> String {
+        match ids {
+            [id] => self.bind(&format!("{column} = ?"), [Box::new(*id)]),
+            ids => self.bind(&format!("{column} = ANY(?)"), [Box::new(ids.to_vec())]),
+        }
+    }
+
     pub fn is(&mut self, column: &str, value: Option<i64>) {
         if let Some(value) = value {
             self.push(&format!("{column} = ?"), [Box::new(value)]);
@@ -61,10 +61,9 @@ impl Where {
 
     /// One of these numbers, if any are asked for. They are found first, for then the planner knows how few rows have them.
     pub fn among(&mut self, column: &str, ids: Option<&[i64]>) {
-        match ids {
-            None => {}
-            Some([id]) => self.push(&format!("{column} = ?"), [Box::new(*id)]),
-            Some(ids) => self.push(&format!("{column} = ANY(?)"), [Box::new(ids.to_vec())]),
+        if let Some(ids) = ids {
+            let among = self.bind_among(column, ids);
+            self.terms.push(among);
         }
     }
 

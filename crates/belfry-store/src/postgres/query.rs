@@ -86,7 +86,7 @@ fn search(link: &mut Link, query: &DeliveryQuery) -> Result<Search> {
     let one = query.id.or(query.event.map(|event| event.0)).or(query.rollout.map(|rollout| rollout.0));
     // Before anything else is asked, this is only that.
     let one = one.map(|_| filter.sql().replacen(" WHERE ", "", 1));
-    let by_dest = dests.map(|dests| filter.bind("dest = ANY(?)", [Box::new(dests)]));
+    let by_dest = dests.map(|dests| filter.bind_among("dest", &dests));
     let few = ids.as_ref().filter(|ids| one.is_none() && ids.len() <= FEW).map(|ids| {
         // One object's events are few: by their index rather than through everything.
         let events = "event = ANY(ARRAY(SELECT seq FROM event WHERE object = ANY(?) UNION ALL SELECT seq FROM hook))";

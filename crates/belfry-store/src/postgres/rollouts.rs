@@ -222,7 +222,7 @@ fn search(link: &mut Link, query: &RolloutQuery) -> Result<Search> {
     let ids = objects(link, &query.object)?;
     let among = ids.as_ref().map_or(0, Vec::len);
     let mut filter = Where::default();
-    let by_object = ids.map(|ids| filter.bind("object = ANY(?)", [Box::new(ids)]));
+    let by_object = ids.map(|ids| filter.bind_among("object", &ids));
     let by_revision = query.revision.as_deref().map(|revision| {
         let range = rev::range(revision);
         let (first, last) = (*range.start(), *range.end());

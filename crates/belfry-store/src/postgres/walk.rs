@@ -14,8 +14,10 @@ pub(super) const TRIAL: i64 = 2_000;
 pub(super) const FEW: usize = 16;
 /// So many that looking each of them up takes longer than a page may.
 pub(super) const MANY: usize = 4_000;
-/// Rows that the first statement looks at; the next one at more.
-const STEP: i64 = 1_024;
+/// Rows that the first statement looks at, at least; the next one at more.
+const STEP: i64 = 64;
+/// Looking a row up that an index leads to takes as long as reading so many of the log.
+const DEAR: i64 = 4;
 /// Days after which the rest is looked at as one.
 const DAYS: i64 = 64;
 
@@ -37,8 +39,8 @@ impl Span {
         if self.ascending { Self { after: number, ..self } } else { Self { before: number, ..self } }
     }
 
-    /// Its first part: up to the end of the day, and of so many before or after. An index that has numbers by key is asked for
-    /// such a part, and what it has there is sorted: a few partitions and a few rows at a time.
+    /// Its first part: up to the end of the day, and of so many before or after. Planning takes its time for each partition, and what
+    /// an index has by key is sorted: a few partitions and a few rows at a time.
     fn part(self, days: i64) -> Self {
         if days > DAYS {
             return self;
@@ -63,7 +65,6 @@ impl Span {
 }
 
 /// How to come by rows.
-#[derive(Debug)]
 pub(super) enum Way {
     /// One after the other, until so many were looked at.
     Log(i64),
@@ -74,7 +75,6 @@ pub(super) enum Way {
 }
 
 /// Which rows, of what.
-#[derive(Debug)]
 pub(super) struct Search {
     pub table: &'static str,
     /// The column of their numbers.
@@ -88,7 +88,7 @@ pub(super) struct Search {
 }
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Found {
     pub numbers: Vec<i64>,
     /// How far was looked, if not to the end.
@@ -101,19 +101,21 @@ impl Search {
         let mut found = Found::default();
         let mut left = LOOKS;
         for way in &self.ways {
-            let (mut days, mut step) = (1, STEP);
+            let first = STEP.max(wanted as i64);
+            let (mut days, mut step) = (1, first);
+            let cost = if matches!(way, Way::Log(_)) { 1 } else { DEAR };
             let mut trial = if let Way::Log(most) = way { *most } else { LOOKS };
             loop {
-                let part = if matches!(way, Way::Keys(_)) { span.part(days) } else { span };
-                let most = step.min(left).min(trial);
+                let part = if matches!(way, Way::Few(_)) { span } else { span.part(days) };
+                let most = step.min(left / cost).min(trial);
                 let sql = self.statement(way, part, most, wanted - found.numbers.len());
                 let rows = link.query_once(&sql, &self.filter.params())?;
                 let Some(row) = rows.first() else { break };
                 found.numbers.extend(row.get::<_, Vec<i64>>(0));
                 let (looked, last): (i64, Option<i64>) = (row.get(1), row.get(2));
-                (left, trial) = (left - looked, trial - looked);
+                (left, trial) = (left - looked * cost, trial - looked);
                 found.at = last.or(found.at);
-                if found.numbers.len() >= wanted || (looked == most && left == 0) {
+                if found.numbers.len() >= wanted || (looked == most && left < cost) {
                     return Ok(found);
                 }
                 match last {
@@ -124,7 +126,7 @@ impl Search {
                     _ => {
                         span = span.without(part);
                         days *= 2;
-                        step = STEP;
+                        step = first;
                     }
                 }
                 if span.is_empty() {
@@ -142,8 +144,8 @@ impl Search {
     fn statement(&self, way: &Way, span: Span, most: i64, wanted: usize) -> String {
         let Self { table, number, columns, filter, .. } = self;
         let (order, last) = if span.ascending { ("ASC", "max") } else { ("DESC", "min") };
-        // The least number there is would be read as one of another type.
-        let bounds = format!("{number} > {} AND {number} < {}", span.after.max(-i64::MAX), span.before);
+        // From the first one on, so that no partition before it is looked at.
+        let bounds = format!("{number} >= {} AND {number} < {}", span.after.max(-i64::MAX) + 1, span.before);
         let (candidates, wanted) = match way {
             Way::Log(_) => (
                 format!(

@@ -233,7 +233,9 @@ pub(super) async fn list(
     let mut items = Vec::new();
     let mut after = cursor;
     loop {
-        let (found, next) = some(&shared, &filter, after, wanted).await?;
+        // Of those that are ready, or are not, there may be few among many.
+        let size = if ready.is_some() { limits::PAGE as usize } else { wanted };
+        let (found, next) = some(&shared, &filter, after, size).await?;
         let found = found.into_iter().filter(|(_, object)| ready.is_none() || object.ready == ready).collect();
         items.extend(caller.readable(found, |(place, _)| &place.0).await?);
         after = next;

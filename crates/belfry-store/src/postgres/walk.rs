@@ -125,7 +125,7 @@ impl Search {
                     }
                     _ => {
                         span = span.without(part);
-                        days *= 2;
+                        days *= 4;
                         step = first;
                     }
                 }

@@ -51,7 +51,7 @@ impl Checkpoints {
             return Ok(());
         }
         let log = checkpoint(connection)?;
-        if log.pages >= LONG && log.copied < log.pages {
+        if log.pages >= LONG {
             // SQLite flushes only what it copied to the end.
             let flushed = self.database.sync_data();
             flushed.map_err(|error| EngineError::Down(format!("the database can't be flushed: {error}")))?;

@@ -32,11 +32,28 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
             }
         }
     }
+    broken.extend(unmerged(root)?);
     broken.extend(core_dependencies(root)?);
     if broken.is_empty() {
         return Ok(());
     }
     bail!("the repository is not tidy:\n  {}", broken.join("\n  "))
+}
+
+/// Documents in which a merge left both sides.
+fn unmerged(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut broken = Vec::new();
+    for folder in [root.to_owned(), root.join("docs")] {
+        for entry in fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "md")
+                && fs::read_to_string(&file)?.lines().any(|line| line.starts_with("<<<<<<< "))
+            {
+                broken.push(format!("{}: a merge left both sides", file.strip_prefix(root).unwrap_or(&file).display()));
+            }
+        }
+    }
+    Ok(broken)
 }
 
 fn core_dependencies(root: &Path) -> anyhow::Result<Vec<String>> {

@@ -142,14 +142,16 @@ impl WriterThread {
             Some((_, at)) if now || *at <= Instant::now() => {}
             _ => return,
         }
+        // The probe sees to a flush that failed before it, not to one that fails meanwhile.
+        let failed = self.flushes.as_ref().filter(|flushes| flushes.failure().is_some());
         if let Err(error) = self.engine.probe() {
             self.went_down(error.to_string());
             return;
         }
-        self.down = None;
-        if let Some(flushes) = &self.flushes {
+        if let Some(flushes) = failed {
             flushes.recovered();
         }
+        self.down = None;
         while self.down.is_none() && !self.kept.is_empty() {
             let count = self.kept.len().min(limits::APPEND_BATCH);
             let jobs = self.kept.drain(..count).collect();

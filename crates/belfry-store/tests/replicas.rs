@@ -169,6 +169,27 @@ async fn what_one_takes_in_all_know() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_pruned_meanwhile_has_changed_its_object_all_the_same() {
+    let Some(server) = Postgres::shared() else { return skip("PostgreSQL is missing") };
+    let name = server.database().unwrap();
+    let stores = open(server, &name, 2);
+    let failing = |n| Candidate { severity: "error".into(), reason: "BuildFailed".into(), ..event(n, "app") };
+    let quiet = |candidate| Candidate { routes: Vec::new(), ..candidate };
+    stored(&stores[0], quiet(event(1, "app"))).await;
+    let failed = stored(&stores[1], quiet(failing(2))).await;
+    stored(&stores[1], quiet(event(3, "other"))).await;
+    // The first one has no turn for a while; what it didn't hear of is pruned before it has.
+    server.sql(&name, &format!("DELETE FROM event WHERE seq = {}", failed.0)).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let again = stores[0].append(quiet(failing(4))).await.unwrap();
+    assert!(matches!(again, Appended::Stored { change: None, .. }), "{again:?}");
+    for store in stores {
+        store.close().await;
+    }
+    server.remove_database(&name).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_closed_store_gives_back_and_a_zombie_settles_nothing() {
     let Some(server) = Postgres::shared() else { return skip("PostgreSQL is missing") };
     let name = server.database().unwrap();

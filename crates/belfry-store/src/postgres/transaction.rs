@@ -137,7 +137,8 @@ impl Writer for PgWriter {
     fn begin(&mut self, tail: Seq) -> Result<Begun> {
         self.forget();
         let mut others = Vec::new();
-        if self.turn.elapsed() > BEHIND {
+        let behind = self.turn.elapsed() > BEHIND;
+        if behind {
             self.learn(tail.0, &mut others)?;
         }
         let tail = others.last().map_or(tail.0, |event: &Remembered| event.seq.0);
@@ -158,7 +159,8 @@ impl Writer for PgWriter {
         self.before = self.head;
         self.take_in(&rows[3..], &mut others);
         let known = others.last().map_or(tail, |event| event.seq.0);
-        let mut touched = Some(std::mem::take(&mut self.touched));
+        // Of what came in a longer while something may be pruned already, and has changed its object all the same.
+        let mut touched = Some(std::mem::take(&mut self.touched)).filter(|_| !behind);
         if known < self.head.event {
             touched = None;
             // It was pruned already, and still may have changed its object; nothing repeats it.

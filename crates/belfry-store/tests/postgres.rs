@@ -3,49 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod conformance;
+#[path = "conformance/database.rs"]
+mod database;
 
 use std::time::Duration;
 
-use belfry_store::{Database, OpenError, Options, Refused, Store};
+use belfry_store::{OpenError, Options, Refused, Store};
 use conformance::{Fixture, World, event};
-use testkit::Postgres;
-
-/// A database of its own on the server that the tests share.
-struct Shared {
-    server: &'static Postgres,
-    name: String,
-}
-
-impl Shared {
-    fn database(&self) -> Database {
-        Database::at(&self.server.url(&self.name))
-    }
-}
-
-impl Fixture for Shared {
-    fn available() -> bool {
-        let available = Postgres::shared().is_some();
-        if !available {
-            testkit::skip("PostgreSQL is missing");
-        }
-        available
-    }
-
-    fn create() -> Self {
-        let server = Postgres::shared().unwrap();
-        Self { server, name: server.database().unwrap() }
-    }
-
-    fn open(&self, options: Options) -> Store {
-        Store::open_postgres(&self.database(), options).unwrap()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let _ = self.server.remove_database(&self.name);
-    }
-}
+use database::Shared;
 
 conformance::suite!(Shared);
 
@@ -91,7 +56,7 @@ async fn replicas_start_together_and_a_schema_that_is_too_new_is_refused() {
     }
     let set = |version: u32, needed: u32| {
         let sql = format!("UPDATE belfry_schema SET version = {version}, needed = {needed}");
-        fixture.server.sql(&fixture.name, &sql).unwrap();
+        fixture.sql(&sql);
     };
     // A newer version that this one can live with has begun to replace it.
     set(99, 1);
@@ -107,7 +72,7 @@ async fn days_go_as_a_whole_but_for_what_waits() {
         return;
     }
     let world = World::<Shared>::new();
-    let sql = |sql: &str| world.fixture.server.sql(&world.fixture.name, sql).unwrap();
+    let sql = |sql: &str| world.fixture.sql(sql);
     for n in 0..20 {
         world.stored(event(n, &format!("app-{n}"), &["a"])).await;
     }

@@ -4,13 +4,15 @@ use std::{fs, io::Cursor, path::Path, sync::Arc, time::Duration};
 
 use belfry_core::{ConfigKey, passed::Sent, plan::Candidate, rollout::Found};
 use belfry_store::{
-    Appended, Database, Finish, Hook, HookVerdict, Options, RowState, Store, TriggerRef,
+    Appended, Finish, Hook, HookVerdict, Options, RowState, Store, TriggerRef,
     transfer::{self, Moved, Progress, Site, TransferError, Window},
 };
 use tempfile::TempDir;
-use testkit::Postgres;
 
-use crate::conformance::{Fixture, World, event, kustomization, report, sighting, status};
+use crate::{
+    conformance::{Fixture, World, event, kustomization, report, sighting, status},
+    database::Shared,
+};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,46 +25,6 @@ impl Fixture for Sqlite {
 
     fn open(&self, options: Options) -> Store {
         Store::open_sqlite(self.0.path(), options).unwrap()
-    }
-}
-
-pub struct Shared {
-    server: &'static Postgres,
-    name: String,
-}
-
-impl Shared {
-    pub fn database(&self) -> Database {
-        Database::at(&self.server.url(&self.name))
-    }
-
-    pub fn sql(&self, sql: &str) -> String {
-        self.server.sql(&self.name, sql).unwrap()
-    }
-}
-
-impl Fixture for Shared {
-    fn available() -> bool {
-        let available = Postgres::shared().is_some();
-        if !available {
-            testkit::skip("PostgreSQL is missing");
-        }
-        available
-    }
-
-    fn create() -> Self {
-        let server = Postgres::shared().unwrap();
-        Self { server, name: server.database().unwrap() }
-    }
-
-    fn open(&self, options: Options) -> Store {
-        Store::open_postgres(&self.database(), options).unwrap()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let _ = self.server.remove_database(&self.name);
     }
 }
 

@@ -5,6 +5,8 @@
 #[allow(dead_code, unused_imports, reason = "the suite is for engines; this uses the world that it builds on")]
 #[path = "../conformance/mod.rs"]
 mod conformance;
+#[path = "../conformance/database.rs"]
+mod database;
 mod fixtures;
 mod refusals;
 
@@ -14,9 +16,8 @@ use belfry_store::{
     transfer::{self, Progress, Stage, Window},
 };
 use conformance::{Fixture, World, event};
-use fixtures::{
-    Placed, SECOND, Shared, Sqlite, end, exercise, export, import, lines_of, passed_on, records, rows, silent,
-};
+use database::Shared;
+use fixtures::{Placed, SECOND, Sqlite, end, exercise, export, import, lines_of, passed_on, records, rows, silent};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_brings_back_what_was_exported() {

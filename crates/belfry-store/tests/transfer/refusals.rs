@@ -14,7 +14,8 @@ use proptest::{
 
 use crate::{
     conformance::{Fixture, World},
-    fixtures::{Placed, Shared, Sqlite, end, exercise, export, import, is_empty, records, silent},
+    database::Shared,
+    fixtures::{Placed, Sqlite, end, exercise, export, import, is_empty, records, silent},
 };
 
 #[tokio::test(flavor = "multi_thread")]

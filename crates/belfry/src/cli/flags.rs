@@ -102,7 +102,7 @@ pub struct ServeFlags {
 
 /// Where the store is, if not in a folder.
 #[derive(Debug, Args)]
-struct DatabaseFlags {
+pub(super) struct DatabaseUrl {
     /// PostgreSQL database to use instead of a folder, by any number of replicas: postgres://user:password@host/database?sslmode=verify-full&sslrootcert=FILE
     #[arg(
         long,
@@ -115,6 +115,20 @@ struct DatabaseFlags {
     /// File with that URL; read anew for each connection
     #[arg(long, value_name = "FILE")]
     database_url_file: Option<PathBuf>,
+}
+
+impl DatabaseUrl {
+    pub(super) fn database(&self) -> Option<Database> {
+        let named = self.database_url.as_ref().map(|url| Database::at(url.expose_secret()));
+        named.or_else(|| self.database_url_file.as_ref().map(Database::in_file))
+    }
+}
+
+/// How a server uses a database.
+#[derive(Debug, Args)]
+struct DatabaseFlags {
+    #[command(flatten)]
+    url: DatabaseUrl,
     /// Connections to the database at most
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(4..))]
     database_connections: u16,
@@ -124,9 +138,8 @@ struct DatabaseFlags {
 }
 
 impl DatabaseFlags {
-    fn database(self) -> Option<Database> {
-        let named = self.database_url.map(|url| Database::at(url.expose_secret()));
-        let database = named.or_else(|| self.database_url_file.map(Database::in_file))?;
+    fn database(&self) -> Option<Database> {
+        let database = self.url.database()?;
         Some(database.connections(self.database_connections.into()).lease(self.database_lease))
     }
 }

@@ -99,7 +99,7 @@ impl Export {
         let mut out = BufWriter::with_capacity(BUFFER, std::io::stdout());
         let window = Window { since: self.since, until: self.until };
         let mut progress = Progress::default();
-        let moved = transfer::export(&self.site.site()?, window, &mut out, &mut |now| progress.show(now))?;
+        let moved = transfer::export(&self.site.site(), window, &mut out, &mut |now| progress.show(now))?;
         progress.end(&moved)
     }
 }
@@ -116,7 +116,7 @@ struct Import {
 
 impl Import {
     fn run(self) -> anyhow::Result<()> {
-        let site = self.site.site()?;
+        let site = self.site.site();
         let mut input: Box<dyn BufRead + Send> = if self.file == Path::new("-") {
             Box::new(BufReader::with_capacity(BUFFER, std::io::stdin()))
         } else {

@@ -5,7 +5,8 @@ use std::{fs, path::PathBuf};
 use anyhow::bail;
 use belfry_store::{Database, transfer::Site};
 use clap::Args;
-use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::cli::flags::DatabaseUrl;
 
 /// Bytes of a file in which a URL may stand.
 const URL: u64 = 64 << 10;
@@ -16,27 +17,14 @@ pub(super) struct SiteFlags {
     /// Folder of the store [default: belfry-data]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["database_url", "database_url_file"])]
     data: Option<PathBuf>,
-    /// PostgreSQL database: postgres://user:password@host/database?sslmode=verify-full&sslrootcert=FILE
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "BELFRY_DATABASE_URL",
-        hide_env_values = true,
-        conflicts_with = "database_url_file"
-    )]
-    database_url: Option<SecretString>,
-    /// File with that URL
-    #[arg(long, value_name = "FILE")]
-    database_url_file: Option<PathBuf>,
+    #[command(flatten)]
+    database: DatabaseUrl,
 }
 
 impl SiteFlags {
-    pub(super) fn site(&self) -> anyhow::Result<Site> {
-        Ok(match (&self.database_url, &self.database_url_file) {
-            (Some(url), _) => Site::Database(Database::at(url.expose_secret())),
-            (None, Some(file)) => Site::Database(Database::in_file(file)),
-            (None, None) => Site::Folder(self.data.clone().unwrap_or_else(|| "belfry-data".into())),
-        })
+    pub(super) fn site(&self) -> Site {
+        let folder = || Site::Folder(self.data.clone().unwrap_or_else(|| "belfry-data".into()));
+        self.database.database().map_or_else(folder, Site::Database)
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let survey = transfer::survey(&self.site.site()?)?;
+        let survey = transfer::survey(&self.site.site())?;
         let mut out = std::io::stdout().lock();
         match self.output {
             Output::Json => writeln!(out, "{}", pretty(&value(&survey)))?,

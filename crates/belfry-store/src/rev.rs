@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use belfry_core::revision::Revision;
+use belfry_core::{revision::Revision, rollout::Rollout};
 
 /// Hex digits of a hash that a number holds.
 const DIGITS: usize = 15;
@@ -12,6 +12,13 @@ const BITS: u32 = 60;
 /// name. Numbers are kept on disk: this function must never change.
 pub(crate) fn number(revision: &str) -> i64 {
     *range(revision).start()
+}
+
+/// The number that a rollout goes by, that of its commit if it has one, and that of its revision if that is another.
+pub(crate) fn of_rollout(rollout: &Rollout) -> (i64, Option<i64>) {
+    let own = number(&rollout.revision);
+    let commit = rollout.commit.as_deref().map_or(own, number);
+    (commit, (commit != own).then_some(own))
 }
 
 /// The numbers of all revisions that begin as this one does.

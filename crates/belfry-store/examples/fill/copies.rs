@@ -49,6 +49,11 @@ const RARE: [&str; 2] = [
     "DELETE FROM rollout WHERE id >= {end} AND object IN (SELECT id FROM object WHERE cluster = 'retired' OR kind = 'ImageRepository')",
 ];
 
+/// Where SQLite has to be told.
+const INDEX: &str = "INSERT OR IGNORE INTO event_object SELECT object, seq FROM event;
+    INSERT OR IGNORE INTO event_rev SELECT rev, seq FROM event WHERE rev IS NOT NULL;
+    INSERT OR IGNORE INTO rollout_rev SELECT rev, id FROM rollout";
+
 /// The statements that make so many of one, each of which took `span` microseconds and the last of which begins at `from`.
 fn statements(dialect: &Dialect, copies: i64, span: i64, from: Time) -> Vec<String> {
     let mut statements = Vec::new();
@@ -81,6 +86,7 @@ pub fn in_folder(folder: &Path, copies: i64, span: i64, from: Time) -> anyhow::R
     for statement in statements(&SQLITE, copies, span, from) {
         connection.execute_batch(&statement)?;
     }
+    connection.execute_batch(INDEX)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
 }

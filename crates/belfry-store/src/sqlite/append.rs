@@ -8,7 +8,7 @@ use belfry_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use super::{SqliteWriter, state};
+use super::{SqliteWriter, deferred::Deferred, state};
 use crate::{
     RedeliverError,
     engine::{Added, Appends, Begun, EngineError, Flusher, ObjectRow, Prunable, Result, Settled, Writer},
@@ -36,6 +36,9 @@ impl Writer for SqliteWriter {
     fn begin(&mut self, _tail: Seq) -> Result<Begun> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.next = self.last;
+        if self.deferred.is_none() {
+            self.deferred = Some(Deferred::load(&self.connection)?);
+        }
         Ok(Begun { seq: self.last.seq, delivery: self.last.delivery, others: Vec::new(), touched: Some(Vec::new()) })
     }
 
@@ -111,6 +114,9 @@ impl Writer for SqliteWriter {
         let mut added = Added::default();
         self.add_deliveries(appends, now, &mut added)?;
         self.add_hooks(&appends.hooks)?;
+        if let Some(deferred) = &mut self.deferred {
+            deferred.gather(appends, self.last.seq);
+        }
         Ok(added)
     }
 
@@ -178,8 +184,14 @@ impl Writer for SqliteWriter {
     }
 
     fn commit(&mut self) -> Result<()> {
+        if let Some(deferred) = &mut self.deferred {
+            deferred.advance(&self.connection)?;
+        }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.last = self.next;
+        if let Some(deferred) = &mut self.deferred {
+            deferred.committed(self.last.seq);
+        }
         self.checkpoints.committed();
         self.flight.free(self.freed.drain(..).chain(self.held.drain(..)));
         if let Err(error) = self.checkpoints.finish(&self.connection) {
@@ -195,6 +207,7 @@ impl Writer for SqliteWriter {
         {
             tracing::error!(%error, "a transaction can't be rolled back");
         }
+        self.deferred = None;
         self.freed.clear();
         self.flight.free(self.held.drain(..));
     }
@@ -270,10 +283,12 @@ impl SqliteWriter {
     }
 
     fn add_deliveries(&mut self, appends: &Appends<'_>, now: Time, added: &mut Added) -> Result<()> {
-        let mut lane = self.connection.prepare_cached(
-            "INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)
-             ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(due, excluded.due) RETURNING due",
-        )?;
+        // Not one statement: its RETURNING would have SQLite open a table of its own for each row.
+        let mut lane = self.connection.prepare_cached("SELECT due FROM lane WHERE id = ?1")?;
+        let mut add_lane =
+            self.connection.prepare_cached("INSERT INTO lane(id, dest, due, tail) VALUES(?1, ?2, ?3, ?4)")?;
+        let mut move_lane =
+            self.connection.prepare_cached("UPDATE lane SET tail = ?2, due = COALESCE(due, ?3) WHERE id = ?1")?;
         let mut delivery = self.connection.prepare_cached(
             "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout)
              VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -282,7 +297,13 @@ impl SqliteWriter {
             let due = match new.kind {
                 // Due now, though it was decided on a little later than the batch began.
                 DeliveryKind::Event => {
-                    lane.query_row(params![new.lane.0, new.dest.0, new.due.0.min(now.0), new.id], |row| row.get(0))?
+                    let due = new.due.0.min(now.0);
+                    let known = lane.query_row([new.lane.0], |row| row.get::<_, Option<i64>>(0)).optional()?;
+                    match known {
+                        None => add_lane.execute([new.lane.0, new.dest.0, due, new.id])?,
+                        Some(_) => move_lane.execute([new.lane.0, new.id, due])?,
+                    };
+                    known.flatten().unwrap_or(due)
                 }
                 DeliveryKind::Rollout | DeliveryKind::Trigger => {
                     let closed = state::make_room(&self.connection, &self.flight, &mut self.held, new, now)?;

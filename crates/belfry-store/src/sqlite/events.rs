@@ -1,6 +1,6 @@
 //! Reading events: which index leads to those that are wanted, and what their rows say.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use belfry_core::{
     Seq,
@@ -32,9 +32,11 @@ const REVISIONS: usize = 1_000;
 const EVENT: &str =
     "SELECT seq, object, origin, severity, reason, revision, change, repeats, body, hints, rev FROM event";
 
-/// Ways to events: statements for a merge.
-const BY_OBJECT: &str = "SELECT seq FROM event INDEXED BY event_object
-    WHERE object = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq {} LIMIT ?4";
+/// Ways to events: statements for a merge. The first two lead to what is indexed only.
+const BY_OBJECT: &str = "SELECT seq FROM event_object
+    WHERE object = ?1 AND seq > ?2 AND seq < min(?3, (SELECT upto + 1 FROM indexed)) ORDER BY seq {} LIMIT ?4";
+const BY_REVISION: &str = "SELECT seq FROM event_rev
+    WHERE rev = ?1 AND seq > ?2 AND seq < min(?3, (SELECT upto + 1 FROM indexed)) ORDER BY seq {} LIMIT ?4";
 const BY_OBJECT_FAILURES: &str = "SELECT seq FROM event INDEXED BY event_object_error
     WHERE severity = 'error' AND object = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq {} LIMIT ?4";
 const BY_FAILURE: &str = "SELECT seq FROM event INDEXED BY event_error
@@ -42,8 +44,9 @@ const BY_FAILURE: &str = "SELECT seq FROM event INDEXED BY event_error
 const BY_REASON: &str = "SELECT seq FROM event INDEXED BY event_reason
     WHERE reason NOT IN ('Progressing', 'ReconciliationSucceeded') AND reason = ?1 AND seq > ?2 AND seq < ?3
     ORDER BY seq {} LIMIT ?4";
-const BY_REVISION: &str = "SELECT seq FROM event INDEXED BY event_rev
-    WHERE rev = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq {} LIMIT ?4";
+/// The end of the log, which isn't indexed yet.
+const END: &str = "SELECT seq, object, rev FROM event INDEXED BY event_recent
+    WHERE seq > max(?1, (SELECT upto FROM indexed)) AND seq < ?2 ORDER BY seq";
 
 /// What is wanted of an event.
 struct Wanted<'q> {
@@ -63,7 +66,8 @@ impl SqliteReader {
         if nothing(&objects) || nothing(&revs) {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let ways = ways(query, objects.as_deref(), revs.as_deref());
+        let span = span(query);
+        let ways = ways(connection, query, span, objects.as_deref(), revs.as_deref())?;
         let exact = query.revision.as_deref().filter(|revision| rev::without_digest(revision) != *revision);
         let wanted = Wanted {
             query,
@@ -73,7 +77,7 @@ impl SqliteReader {
         };
         let most_bytes = if query.after.is_some() { TAIL_BYTES } else { PAGE_BYTES };
         let page = Pager::new(page_size(query.limit), most_bytes);
-        walk::fill(connection, (EVENT, "seq"), ways, span(query), page, |row| {
+        walk::fill(connection, (EVENT, "seq"), ways, span, page, |row| {
             if !wanted.takes(row)? {
                 return Ok(None);
             }
@@ -125,19 +129,57 @@ impl Wanted<'_> {
 }
 
 /// The ways to what a query asks for, of which the last leads to the end.
-fn ways(query: &EventQuery, objects: Option<&[i64]>, revs: Option<&[i64]>) -> Vec<Way> {
+fn ways(
+    connection: &Connection,
+    query: &EventQuery,
+    span: Span,
+    objects: Option<&[i64]>,
+    revs: Option<&[i64]>,
+) -> Result<Vec<Way>> {
     let fails = query.severity.as_deref() == Some("error");
-    let by_objects = if fails { BY_OBJECT_FAILURES } else { BY_OBJECT };
     let few = objects.filter(|ids| ids.len() <= FEW);
     let rare = query.reason.as_deref().filter(|reason| !matches!(*reason, "Progressing" | "ReconciliationSucceeded"));
-    match (few, revs, rare, objects) {
-        (Some(few), ..) => vec![Way::keys(by_objects, few)],
-        (_, Some(revs), ..) => vec![Way::keys(BY_REVISION, revs)],
+    Ok(match (few, revs, rare, objects) {
+        (Some(few), ..) if fails => vec![Way::keys(BY_OBJECT_FAILURES, few)],
+        (Some(few), ..) => {
+            let end = end(connection, span, |object, _| few.contains(&object))?;
+            both(span, Way::keys(BY_OBJECT, few), end).into()
+        }
+        (_, Some(revs), ..) => {
+            let end = end(connection, span, |_, rev| rev.is_some_and(|rev| revs.binary_search(&rev).is_ok()))?;
+            both(span, Way::keys(BY_REVISION, revs), end).into()
+        }
         (_, _, Some(reason), _) => vec![Way::Keys(BY_REASON, vec![reason.to_owned().into()])],
-        (.., Some(objects)) if objects.len() <= MANY => vec![Way::Log(TRIAL), Way::keys(by_objects, objects)],
+        (.., Some(objects)) if objects.len() <= MANY && fails => {
+            vec![Way::Log(TRIAL), Way::keys(BY_OBJECT_FAILURES, objects)]
+        }
+        (.., Some(objects)) if objects.len() <= MANY => {
+            let among: HashSet<i64> = objects.iter().copied().collect();
+            let [first, then] =
+                both(span, Way::keys(BY_OBJECT, objects), end(connection, span, |object, _| among.contains(&object))?);
+            vec![Way::Log(TRIAL), first, then]
+        }
         _ if fails => vec![Way::keys(BY_FAILURE, &[1])],
         _ => vec![Way::Log(usize::MAX)],
+    })
+}
+
+/// What an index leads to, and what at the end of the log it doesn't lead to yet.
+fn both(span: Span, indexed: Way, end: Way) -> [Way; 2] {
+    if span.ascending { [indexed, end] } else { [end, indexed] }
+}
+
+/// Events at the end of the log, by their objects and revisions.
+fn end(connection: &Connection, span: Span, wanted: impl Fn(i64, Option<i64>) -> bool) -> Result<Way> {
+    let mut statement = connection.prepare_cached(&format!("{END} {}", span.order()))?;
+    let mut rows = statement.query([span.after, span.before])?;
+    let mut numbers = Vec::new();
+    while let Some(row) = rows.next()? {
+        if wanted(row.get(1)?, row.get(2)?) {
+            numbers.push(row.get(0)?);
+        }
     }
+    Ok(Way::Numbers(numbers))
 }
 
 fn span(query: &EventQuery) -> Span {
@@ -154,15 +196,17 @@ fn revs(connection: &Connection, revision: &str) -> Result<Vec<i64>> {
     let range = rev::range(revision);
     let (first, last) = (*range.start(), *range.end());
     let sql = "SELECT DISTINCT rev FROM rollout WHERE digest BETWEEN ?1 AND ?2 LIMIT ?3";
-    let mut found: Vec<i64> = all(connection, sql, [first, last, REVISIONS as i64], |row| row.get(0))?;
-    let mut next = connection.prepare_cached("SELECT min(rev) FROM event WHERE rev BETWEEN ?1 AND ?2")?;
+    let of = [first, last, REVISIONS as i64];
+    let mut found: BTreeSet<i64> = all(connection, sql, of, |row| row.get(0))?.into_iter().collect();
+    let end = "SELECT DISTINCT rev FROM event INDEXED BY event_recent
+         WHERE seq > (SELECT upto FROM indexed) AND rev BETWEEN ?1 AND ?2 LIMIT ?3";
+    found.extend(all(connection, end, of, |row| row.get::<_, i64>(0))?);
+    let mut next = connection.prepare_cached("SELECT min(rev) FROM event_rev WHERE rev BETWEEN ?1 AND ?2")?;
     let mut from = first;
     while found.len() < REVISIONS {
         let Some(rev) = next.query_row([from, last], |row| row.get::<_, Option<i64>>(0))? else { break };
-        found.push(rev);
+        found.insert(rev);
         from = rev.saturating_add(1);
     }
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
+    Ok(found.into_iter().collect())
 }

@@ -4,6 +4,7 @@
 mod append;
 mod checkpoint;
 mod claim;
+mod deferred;
 mod events;
 mod flight;
 mod flush;
@@ -27,7 +28,7 @@ use belfry_core::Seq;
 use rusqlite::{Connection, ErrorCode};
 
 pub(crate) use self::transfer::{dump, load, survey};
-use self::{checkpoint::Checkpoints, flight::Flight, read::SqliteReader, schema::Place};
+use self::{checkpoint::Checkpoints, deferred::Deferred, flight::Flight, read::SqliteReader, schema::Place};
 use crate::{
     OpenError,
     engine::EngineError,
@@ -54,6 +55,7 @@ pub(crate) fn open(folder: &Path, _options: &Options) -> Result<(SqliteWriter, S
         held: Vec::new(),
         last: Last { seq: Seq(seq), delivery },
         next: Last { seq: Seq(seq), delivery },
+        deferred: None,
         checkpoints,
         doubt: Arc::default(),
         place,
@@ -71,6 +73,8 @@ pub(crate) struct SqliteWriter {
     held: Vec<LaneId>,
     last: Last,
     next: Last,
+    /// `None` until it is known what the database says.
+    deferred: Option<Deferred>,
     checkpoints: Arc<Checkpoints>,
     /// A flush failed.
     doubt: Arc<AtomicBool>,

@@ -80,15 +80,20 @@ impl SqliteWriter {
             .prepare_cached("DELETE FROM attempt WHERE delivery IN (SELECT id FROM delivery WHERE event = ?1)")?;
         let mut deliveries = self.connection.prepare_cached("DELETE FROM delivery WHERE event = ?1")?;
         let mut event = self.connection.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
-        let mut count = 0;
+        let mut removed = Vec::with_capacity(events.len());
         for seq in events {
             if needed.query_row(params![seq.0, which == Prunable::SettledWell], |row| row.get(0))? {
                 continue;
             }
             attempts.execute([seq.0])?;
             deliveries.execute([seq.0])?;
-            count += event.execute([seq.0])?;
+            if event.execute([seq.0])? > 0 {
+                removed.push(*seq);
+            }
         }
-        Ok(count as u64)
+        if let Some(deferred) = &mut self.deferred {
+            deferred.forget(&removed);
+        }
+        Ok(removed.len() as u64)
     }
 }

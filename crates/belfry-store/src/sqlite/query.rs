@@ -30,7 +30,10 @@ const BY_DEST_DEAD: &str = "SELECT id FROM delivery INDEXED BY delivery_dead
     WHERE state = 3 AND dest = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
 /// One object's events are few, and so is what waits: all of it, rather than through everything.
 const OF_OBJECTS: &str = "SELECT id FROM delivery WHERE id < ?2 AND event IN (
-        SELECT seq FROM event WHERE object IN (SELECT value FROM json_each(?1)) UNION ALL SELECT seq FROM hook)
+        SELECT seq FROM event_object WHERE object IN (SELECT value FROM json_each(?1))
+        UNION ALL SELECT seq FROM event INDEXED BY event_recent
+            WHERE seq > (SELECT upto FROM indexed) AND object IN (SELECT value FROM json_each(?1))
+        UNION ALL SELECT seq FROM hook)
     ORDER BY id DESC LIMIT ?3";
 const WAITING: &str =
     "SELECT id FROM delivery INDEXED BY delivery_pending WHERE state = 0 AND id < ?1 ORDER BY id DESC LIMIT ?2";

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use super::{
     SqliteWriter,
     append::read_state,
+    deferred,
     query::{Where, object_ids, page_size},
     read::{SqliteReader, all},
     walk::{self, FEW, MANY, Pager, Span, TRIAL, Way},
@@ -37,50 +38,56 @@ const BY_OBJECT: &str = "SELECT id FROM rollout INDEXED BY rollout_object
     WHERE object = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
 const BY_STATE: &str = "SELECT id FROM rollout INDEXED BY rollout_state
     WHERE state <> 3 AND state = ?1 AND id > ?2 AND id < ?3 ORDER BY id {} LIMIT ?4";
-const BY_REVISION: &str = "SELECT id FROM rollout WHERE rev BETWEEN ?1 AND ?2 AND id < ?3
+const BY_REVISION: &str = "SELECT id FROM rollout_rev WHERE rev BETWEEN ?1 AND ?2 AND id < ?3
+    UNION SELECT id FROM rollout WHERE id > (SELECT upto FROM indexed) AND rev BETWEEN ?1 AND ?2 AND id < ?3
     UNION SELECT id FROM rollout WHERE digest BETWEEN ?1 AND ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4";
+
+/// Both take the same parameters.
+const ADD: &str = "INSERT INTO rollout(id, object, rev, digest, revision, origin_revision, commit_hash, token, oci_digest, state,
+        started, finished, first_success, attempts, reason, message, superseded_by, successor_revision, successor_commit,
+        last_event)
+    VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+const CHANGE: &str = "UPDATE rollout SET rev = ?3, digest = ?4, origin_revision = ?6, commit_hash = ?7, token = ?8, oci_digest = ?9,
+        state = ?10, finished = ?12, first_success = ?13, attempts = ?14, reason = ?15, message = ?16, superseded_by = ?17,
+        successor_revision = ?18, successor_commit = ?19, last_event = ?20
+    WHERE id = ?1";
 
 impl SqliteWriter {
     pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) -> Result<()> {
-        let mut write = self.connection.prepare_cached(
-            "INSERT INTO rollout(id, object, rev, digest, revision, origin_revision, commit_hash, token, oci_digest, state,
-                 started, finished, first_success, attempts, reason, message, superseded_by, successor_revision,
-                 successor_commit, last_event)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
-             ON CONFLICT(id) DO UPDATE SET rev = excluded.rev, digest = excluded.digest,
-                 origin_revision = excluded.origin_revision, commit_hash = excluded.commit_hash, token = excluded.token,
-                 oci_digest = excluded.oci_digest, state = excluded.state, finished = excluded.finished,
-                 first_success = excluded.first_success, attempts = excluded.attempts, reason = excluded.reason,
-                 message = excluded.message, superseded_by = excluded.superseded_by,
-                 successor_revision = excluded.successor_revision, successor_commit = excluded.successor_commit,
-                 last_event = excluded.last_event",
-        )?;
         for (id, (object, rollout)) in rollouts {
-            let own = rev::number(&rollout.revision);
-            let commit = rollout.commit.as_deref().map(rev::number);
+            let (rev, digest) = rev::of_rollout(rollout);
             let next = rollout.superseded_by.as_ref();
-            write.execute(params![
-                id.0,
-                object,
-                commit.unwrap_or(own),
-                commit.filter(|commit| *commit != own).map(|_| own),
-                rollout.revision,
-                rollout.origin_revision,
-                rollout.commit,
-                rollout.token,
-                rollout.oci_digest,
-                rollout.state.code(),
-                rollout.started.0,
-                rollout.finished.map(|at| at.0),
-                rollout.first_success.map(|at| at.0),
-                rollout.attempts,
-                rollout.reason,
-                rollout.message,
-                next.map(|next| next.id.0),
-                next.map(|next| &next.revision),
-                next.and_then(|next| next.commit.as_ref()),
-                rollout.last_event.0,
-            ])?;
+            let write = |sql| {
+                self.connection.prepare_cached(sql)?.execute(params![
+                    id.0,
+                    object,
+                    rev,
+                    digest,
+                    rollout.revision,
+                    rollout.origin_revision,
+                    rollout.commit,
+                    rollout.token,
+                    rollout.oci_digest,
+                    rollout.state.code(),
+                    rollout.started.0,
+                    rollout.finished.map(|at| at.0),
+                    rollout.first_success.map(|at| at.0),
+                    rollout.attempts,
+                    rollout.reason,
+                    rollout.message,
+                    next.map(|next| next.id.0),
+                    next.map(|next| &next.revision),
+                    next.and_then(|next| next.commit.as_ref()),
+                    rollout.last_event.0,
+                ])
+            };
+            if *id > self.last.seq {
+                write(ADD)?;
+            } else if write(CHANGE)? == 0 {
+                // One that was removed, and that its object still remembers.
+                write(ADD)?;
+                deferred::index_rollout(&self.connection, *id, rev)?;
+            }
         }
         Ok(())
     }

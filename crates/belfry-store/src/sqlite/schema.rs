@@ -38,8 +38,7 @@ CREATE TABLE event(
     seq INTEGER PRIMARY KEY, object INTEGER NOT NULL, origin INTEGER NOT NULL, dedupe INTEGER NOT NULL,
     body_hash INTEGER NOT NULL, severity TEXT NOT NULL, reason TEXT NOT NULL, revision TEXT, change INTEGER,
     repeats INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) STRICT;
-CREATE INDEX event_object ON event(object, seq);
-CREATE INDEX event_recent ON event(seq, dedupe, body_hash);
+CREATE TABLE event_object(object INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(object, seq)) STRICT, WITHOUT ROWID;
 CREATE INDEX event_error ON event(seq) WHERE severity = 'error';
 CREATE INDEX event_object_error ON event(object, seq) WHERE severity = 'error';
 CREATE INDEX event_reason ON event(reason, seq) WHERE reason NOT IN ('Progressing', 'ReconciliationSucceeded');
@@ -62,7 +61,8 @@ CREATE TABLE attempt(
 ";
 
 /// Rollouts, state lanes, webhooks. `rev` and `digest` are numbers of revisions and commits. Of events that another Belfry passed
-/// on: the number of their id, and the stores that they were in. And this store's own name.
+/// on: the number of their id, and the stores that they were in. And this store's own name. What `event_object`, `event_rev` and
+/// `rollout_rev` hold of the log up to `indexed.upto` is whole: see `deferred`.
 const SECOND: &str = "
 CREATE TABLE rollout(
     id INTEGER PRIMARY KEY, object INTEGER NOT NULL, rev INTEGER NOT NULL, digest INTEGER, revision TEXT NOT NULL,
@@ -70,7 +70,7 @@ CREATE TABLE rollout(
     finished INTEGER, first_success INTEGER, attempts INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
     superseded_by INTEGER, successor_revision TEXT, successor_commit TEXT, last_event INTEGER NOT NULL) STRICT;
 CREATE INDEX rollout_object ON rollout(object, id);
-CREATE INDEX rollout_rev ON rollout(rev, id);
+CREATE TABLE rollout_rev(rev INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(rev, id)) STRICT, WITHOUT ROWID;
 CREATE INDEX rollout_digest ON rollout(digest, id) WHERE digest IS NOT NULL;
 CREATE INDEX rollout_state ON rollout(state, id) WHERE state <> 3;
 CREATE TABLE hook(
@@ -82,7 +82,8 @@ ALTER TABLE event ADD COLUMN rev INTEGER;
 ALTER TABLE event ADD COLUMN hints INTEGER;
 ALTER TABLE event ADD COLUMN ident INTEGER;
 ALTER TABLE event ADD COLUMN via TEXT;
-CREATE INDEX event_rev ON event(rev, seq) WHERE rev IS NOT NULL;
+CREATE INDEX event_recent ON event(seq, dedupe, body_hash, object, rev);
+CREATE TABLE event_rev(rev INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(rev, seq)) STRICT, WITHOUT ROWID;
 CREATE INDEX event_ident ON event(ident) WHERE ident IS NOT NULL;
 INSERT INTO meta VALUES('name', CAST(lower(hex(randomblob(8))) AS BLOB));
 ALTER TABLE lane ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
@@ -90,6 +91,19 @@ ALTER TABLE lane ADD COLUMN rollout INTEGER;
 ALTER TABLE delivery ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE delivery ADD COLUMN rollout INTEGER;
 CREATE INDEX delivery_rollout ON delivery(rollout) WHERE rollout IS NOT NULL;
+CREATE TABLE indexed(one INTEGER PRIMARY KEY CHECK(one = 1), upto INTEGER NOT NULL) STRICT;
+INSERT INTO indexed VALUES(1, 0);
+CREATE TRIGGER event_gone AFTER DELETE ON event BEGIN
+    DELETE FROM event_object WHERE object = old.object AND seq = old.seq;
+    DELETE FROM event_rev WHERE rev = old.rev AND seq = old.seq;
+END;
+CREATE TRIGGER rollout_gone AFTER DELETE ON rollout BEGIN
+    DELETE FROM rollout_rev WHERE rev = old.rev AND id = old.id;
+END;
+CREATE TRIGGER rollout_renamed AFTER UPDATE OF rev ON rollout WHEN old.rev <> new.rev BEGIN
+    DELETE FROM rollout_rev WHERE rev = old.rev AND id = old.id;
+    INSERT OR IGNORE INTO rollout_rev VALUES(new.rev, new.id);
+END;
 ";
 
 /// A folder that nobody else uses, until this is dropped.

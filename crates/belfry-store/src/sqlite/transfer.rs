@@ -14,6 +14,7 @@ use rusqlite::{
 
 use super::{
     append::read_state,
+    deferred,
     read::config_key,
     schema::{FILE, KNOWN, Place},
 };
@@ -204,7 +205,8 @@ pub(crate) fn load(folder: &Path) -> Result<SqliteLoad, TransferError> {
 fn must_be_empty(folder: &Path, file: &Path) -> Result<(), TransferError> {
     let failed = |error: rusqlite::Error| Place::explain(file, &error);
     let connection = Place::reader_of(file).map_err(failed)?;
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name <> 'meta'";
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'
+         AND name NOT IN ('meta', 'indexed')";
     let tables: Vec<String> = connection
         .prepare(sql)
         .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect())
@@ -223,8 +225,8 @@ fn must_be_empty(folder: &Path, file: &Path) -> Result<(), TransferError> {
     Err(TransferError::NotEmpty { site: folder.display().to_string(), tables: full.join(", ") })
 }
 
-/// If this breaks off, the file is thrown away, so nothing of it has to be safe before it is whole. Indexes grow with their tables: made at
-/// the end they would be made faster, and be sorted in memory.
+/// If this breaks off, the file is thrown away, so nothing of it has to be safe before it is whole. Indexes aren't made at the end, where
+/// they would be sorted in memory.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; BEGIN EXCLUSIVE")
@@ -306,6 +308,7 @@ impl Load for SqliteLoad {
         let source = self.source()?;
         let named = source.connection.execute("UPDATE meta SET value = ?1 WHERE name = 'name'", [head.name.as_bytes()]);
         named.map_err(|error| source.failed(error))?;
+        deferred::index_all(&source.connection).map_err(|error| source.failed(error))?;
         source.connection.execute_batch("COMMIT").map_err(|error| source.failed(error))
     }
 
@@ -390,8 +393,8 @@ mod tests {
             names.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
         };
         let mut known: Vec<&str> = Table::ALL.map(Table::name).into();
-        // Its one row that lasts is the name.
-        known.push("meta");
+        // Its one row that lasts is the name, and indexes are made anew.
+        known.extend(["meta", "event_object", "event_rev", "rollout_rev", "indexed"]);
         known.sort_unstable();
         assert_eq!(names("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"), known);
         for table in Table::ALL {

@@ -30,6 +30,10 @@ impl Span {
         if self.ascending { "ASC" } else { "DESC" }
     }
 
+    pub fn has(self, number: i64) -> bool {
+        self.after < number && number < self.before
+    }
+
     /// What of it comes behind this number.
     #[must_use]
     pub fn behind(self, number: i64) -> Self {
@@ -145,7 +149,7 @@ pub(super) enum Way {
     Log(usize),
     /// By an index: a statement for a [`Merge`], and the keys.
     Keys(&'static str, Vec<Value>),
-    /// These, which are in order.
+    /// Those of these that are not behind yet; they are in order.
     Numbers(Vec<i64>),
 }
 
@@ -187,7 +191,7 @@ pub(super) fn fill<T>(
                 Box::new(move || merge.next())
             }
             Way::Numbers(numbers) => {
-                let mut numbers = numbers.into_iter();
+                let mut numbers = numbers.into_iter().filter(move |number| span.has(*number));
                 Box::new(move || Ok(numbers.next()))
             }
         };

@@ -51,24 +51,37 @@ pub(super) struct Fold<'a> {
     pub heard: Heard<'a>,
     about: Option<Seq>,
     transitions: Vec<Transition>,
-    changed: Vec<Rollout>,
+    changed: Vec<Seq>,
+    /// What the state doesn't remember any more.
+    forgotten: Vec<Arc<Rollout>>,
     /// Open when its object was found to be another one; still to be told what came of it.
     orphan: Option<Arc<Rollout>>,
 }
 
 impl<'a> Fold<'a> {
     pub fn new(state: &State, heard: Heard<'a>) -> Self {
-        Self { state: state.clone(), heard, about: None, transitions: Vec::new(), changed: Vec::new(), orphan: None }
+        Self {
+            state: state.clone(),
+            heard,
+            about: None,
+            transitions: Vec::new(),
+            changed: Vec::new(),
+            forgotten: Vec::new(),
+            orphan: None,
+        }
     }
 
     pub fn done(mut self) -> Step {
+        let known = || self.state.rollouts.iter().chain(&self.forgotten);
+        let changed = self.changed.iter().filter_map(|id| known().find(|rollout| rollout.id == *id));
+        let changed = changed.map(|rollout| Rollout::clone(rollout)).collect();
         if let Some((_, older)) = self.state.rollouts.split_last_mut() {
             // Nothing asks for them again: what may still happen to these brings words of its own.
             for rollout in older.iter_mut().filter(|rollout| !rollout.message.is_empty()) {
                 Arc::make_mut(rollout).message = String::new();
             }
         }
-        Step { state: self.state, about: self.about, transitions: self.transitions, changed: self.changed }
+        Step { state: self.state, about: self.about, transitions: self.transitions, changed }
     }
 
     /// The name was given to another object since.
@@ -276,13 +289,8 @@ impl<'a> Fold<'a> {
             }
             _ => self.mark(position),
         }
-        // The transition that opened it tells of it as it is now.
-        let now = (*self.state.rollouts[position]).clone();
-        for transition in self.transitions.iter_mut().filter(|transition| transition.rollout.id == now.id) {
-            transition.rollout = now.clone();
-        }
         if self.state.rollouts.len() > KEPT {
-            self.state.rollouts.remove(0);
+            self.forgotten.push(self.state.rollouts.remove(0));
         }
     }
 
@@ -392,6 +400,7 @@ impl<'a> Fold<'a> {
         let state = std::mem::take(&mut self.state);
         self.state.rollouts.push(rollout);
         self.supersede(by);
+        self.forgotten.append(&mut self.state.rollouts);
         self.state = state;
     }
 
@@ -480,14 +489,15 @@ impl<'a> Fold<'a> {
     fn mark(&mut self, i: usize) {
         let rollout = self.state.rollout_mut(i);
         rollout.last_event = self.heard.seq;
-        self.changed.retain(|changed| changed.id != rollout.id);
-        self.changed.push(rollout.clone());
+        let id = rollout.id;
+        self.changed.retain(|changed| *changed != id);
+        self.changed.push(id);
     }
 
     fn transition(&mut self, i: usize, what: What) {
-        let rollout = &self.state.rollouts[i];
-        self.about.get_or_insert(rollout.id);
-        self.transitions.push(Transition { rollout: (**rollout).clone(), what });
+        let rollout = self.state.rollouts[i].id;
+        self.about.get_or_insert(rollout);
+        self.transitions.push(Transition { rollout, what });
     }
 
     pub fn at(&self) -> Time {

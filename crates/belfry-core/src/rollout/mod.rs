@@ -270,11 +270,11 @@ impl What {
     }
 }
 
-/// A rollout as it is after an input, and what happened to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What happened to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// The rollout as it is now.
-    pub rollout: Rollout,
+    /// Which one; it is among those that changed.
+    pub rollout: Seq,
     /// What happened.
     pub what: What,
 }
@@ -294,6 +294,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// A rollout that is new or differs, as it is now.
+    pub fn changed(&self, id: Seq) -> Option<&Rollout> {
+        self.changed.iter().find(|rollout| rollout.id == id)
+    }
+
     /// Whether the input told anything new. What did not only repeats what was known, however it is worded and counted.
     pub fn is_news(&self, before: &State) -> bool {
         let State { live, gone, doubt, .. } = &self.state;

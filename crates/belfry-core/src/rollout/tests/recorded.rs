@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use serde_json::Value;
 
-use super::super::{Input, Report, Rollout, State, Step, step};
+use super::super::{Input, Report, Rollout, State, step};
 use crate::{
     Seq,
     event::{controller_value, object, read, updates_commit_status},
@@ -50,11 +50,12 @@ fn recorded_events_give_the_rollouts_that_a_person_would_expect() {
         };
         let name = key.to_string();
         let state = states.entry(name.clone()).or_default();
-        let Step { state: next, transitions, changed, .. } = step(state, &Input::Reported(report));
-        *state = next;
-        rows.entry(name.clone()).or_default().extend(changed.into_iter().map(|rollout| (rollout.id, rollout)));
-        let told = transitions.iter().map(|t| format!("{} {:?}", short(&t.rollout.revision), t.what));
-        stories.entry(name).or_default().extend(told);
+        let step = step(state, &Input::Reported(report));
+        let told = step.transitions.iter();
+        let told = told.map(|t| format!("{} {:?}", short(&step.changed(t.rollout).unwrap().revision), t.what));
+        stories.entry(name.clone()).or_default().extend(told);
+        *state = step.state;
+        rows.entry(name).or_default().extend(step.changed.into_iter().map(|rollout| (rollout.id, rollout)));
     }
     let mut out = String::new();
     for (name, state) in &states {

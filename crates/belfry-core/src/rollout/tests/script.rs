@@ -124,8 +124,9 @@ impl Scene {
             }),
         };
         let done = step(&self.state, &input);
-        self.state = done.state;
-        let told = done.transitions.iter().map(|t| told(&t.rollout, t.what)).collect::<Vec<_>>().join(", ");
+        self.state = done.state.clone();
+        let told = done.transitions.iter().map(|t| told(done.changed(t.rollout).unwrap(), t.what));
+        let told = told.collect::<Vec<_>>().join(", ");
         match done.about {
             _ if !told.is_empty() => told,
             Some(id) => match self.state.rollout(id) {

@@ -40,6 +40,11 @@ impl<'a> Revision<'a> {
         Self { pointer: some(text), algorithm: None, hash: None }
     }
 
+    /// Whether this, which was taken out of `text`, is the same as another one: what [`same`] says.
+    pub fn is_same(&self, text: &str, other: &str) -> bool {
+        text == other || are_same((text, *self), (other, Revision::parse(other)))
+    }
+
     /// The hash, when it isn't just the beginning of one.
     pub fn whole_hash(&self) -> Option<&'a str> {
         self.hash.filter(|hash| is_whole(hash))
@@ -49,10 +54,10 @@ impl<'a> Revision<'a> {
 /// Whether two revisions are the same one: by their hashes when both have one, of which one may be the beginning of the
 /// other; else as they are written, but that the `+digest` of a chart version counts only where both name one.
 pub fn same(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    let (left, right) = (Revision::parse(a), Revision::parse(b));
+    Revision::parse(a).is_same(a, b)
+}
+
+fn are_same((a, left): (&str, Revision<'_>), (b, right): (&str, Revision<'_>)) -> bool {
     let (Some(one), Some(other)) = (left.hash, right.hash) else {
         return match (chart_digest(a), chart_digest(b)) {
             (Some((version, _)), None) => version == b,

@@ -1,9 +1,9 @@
 //! What the state machine takes in: what a controller reported, or what a watch saw.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{Rollout, TEXT, cut};
-use crate::{ObjectKey, Seq, Time, index::Agreement, revision};
+use crate::{ObjectKey, Seq, Time, index::Agreement, revision::Revision};
 
 /// One thing learnt about an object.
 #[derive(Clone, Copy, Debug)]
@@ -150,8 +150,18 @@ impl Attempt {
 
     /// Whether a rollout goes to the same, as far as both sides name things.
     pub fn is(&self, rollout: &Rollout) -> bool {
+        self.is_as(Revision::parse(&self.revision), rollout)
+    }
+
+    /// Which of these go to the same.
+    pub fn among(&self, rollouts: &[Arc<Rollout>]) -> Vec<usize> {
+        let revision = Revision::parse(&self.revision);
+        rollouts.iter().enumerate().filter(|(_, rollout)| self.is_as(revision, rollout)).map(|(i, _)| i).collect()
+    }
+
+    fn is_as(&self, revision: Revision<'_>, rollout: &Rollout) -> bool {
         let agree = |one: &Option<String>, other: &Option<String>| one.is_none() || other.is_none() || one == other;
-        revision::same(&self.revision, &rollout.revision)
+        revision.is_same(&self.revision, &rollout.revision)
             && agree(&self.token, &rollout.token)
             && agree(&self.oci_digest, &rollout.oci_digest)
     }

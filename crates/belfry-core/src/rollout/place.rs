@@ -26,11 +26,11 @@ pub(super) fn find(rollouts: &[Arc<Rollout>], attempt: &Attempt, at: Time) -> Pl
         let ended = rollouts.get(i + 1).is_some_and(|next| at > next.started.max(rollouts[i].heard));
         begun && !ended
     };
-    let same = |i: &usize| attempt.is(&rollouts[*i]);
-    if let Some(i) = (0..rollouts.len()).filter(same).find(|i| is_time_of(*i)) {
+    let same = attempt.among(rollouts);
+    if let Some(i) = same.iter().copied().find(|i| is_time_of(*i)) {
         return Place::In(i);
     }
-    match (0..rollouts.len()).rev().filter(same).find(|i| rollouts[*i].started <= at) {
+    match same.into_iter().rev().find(|i| rollouts[*i].started <= at) {
         Some(i) => Place::After(i),
         None => Place::Nowhere,
     }

@@ -8,8 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Deliveries a second for each core while they give way: a twelfth of what they could take.
-const RATE: u32 = 1_000;
+/// Deliveries a second for each core while they give way: a fiftieth of a core.
+const RATE: u32 = 250;
 
 /// When the next delivery may begin while deliveries give way.
 #[derive(Debug)]

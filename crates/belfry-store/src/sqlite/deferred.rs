@@ -97,11 +97,14 @@ impl Deferred {
     /// Puts some of it in, in the transaction that goes on.
     pub fn advance(&mut self, connection: &Connection) -> Result<()> {
         let some = (std::mem::take(&mut self.new) * PACE).max(LEAST);
-        let left = &self.run[self.done..];
-        for entry in left.iter().take(some) {
-            connection.prepare_cached(entry.index.insert())?.execute([entry.key, entry.number])?;
+        let next = &self.run[self.done..self.run.len().min(self.done + some)];
+        for entries in next.chunk_by(|one, other| one.index == other.index) {
+            let mut insert = connection.prepare_cached(entries[0].index.insert())?;
+            for entry in entries {
+                insert.execute([entry.key, entry.number])?;
+            }
         }
-        self.done += left.len().min(some);
+        self.done += next.len();
         if !self.run.is_empty() && self.done == self.run.len() {
             connection.prepare_cached("UPDATE indexed SET upto = ?1")?.execute([self.upto.0])?;
             self.indexed = self.upto;

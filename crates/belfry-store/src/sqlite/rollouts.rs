@@ -7,7 +7,7 @@ use belfry_core::{
     plan::ObjectState,
     rollout::{Phase, Rollout, Successor},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params, params_from_iter};
 
 use super::{
     SqliteWriter,
@@ -54,11 +54,13 @@ const CHANGE: &str = "UPDATE rollout SET rev = ?3, digest = ?4, origin_revision 
 
 impl SqliteWriter {
     pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) -> Result<()> {
+        let mut add = self.connection.prepare_cached(ADD)?;
+        let mut change = self.connection.prepare_cached(CHANGE)?;
         for (id, (object, rollout)) in rollouts {
             let (rev, digest) = rev::of_rollout(rollout);
             let next = rollout.superseded_by.as_ref();
-            let write = |sql| {
-                self.connection.prepare_cached(sql)?.execute(params![
+            let write = |statement: &mut Statement<'_>| {
+                statement.execute(params![
                     id.0,
                     object,
                     rev,
@@ -82,10 +84,10 @@ impl SqliteWriter {
                 ])
             };
             if *id > self.last.seq {
-                write(ADD)?;
-            } else if write(CHANGE)? == 0 {
+                write(&mut add)?;
+            } else if write(&mut change)? == 0 {
                 // One that was removed, and that its object still remembers.
-                write(ADD)?;
+                write(&mut add)?;
                 deferred::index_rollout(&self.connection, *id, rev)?;
             }
         }

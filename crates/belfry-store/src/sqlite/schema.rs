@@ -163,7 +163,7 @@ impl Place {
         // Before the first table, or it means nothing.
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY")?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY")?;
         connection.query_row(&format!("PRAGMA wal_autocheckpoint = {BACKSTOP}"), [], |_| Ok(()))?;
         connection.query_row("PRAGMA journal_size_limit = 134217728", [], |_| Ok(()))?;
         for (step, migration) in MIGRATIONS.iter().enumerate().skip(done) {

@@ -197,8 +197,9 @@ impl WriterThread {
         match attempted {
             Ok(batch) => {
                 self.linger = (started.elapsed() / 8).min(LINGER);
-                // Of those who were answered half are waited for: while they are written, the others come back.
-                self.expected = (jobs.len() + self.queue.len()) / 2;
+                // Of those who were answered half are waited for: while they are written, the others come back. Where another
+                // thread flushes, they come back while that goes on.
+                self.expected = if self.flushes.is_some() { 0 } else { (jobs.len() + self.queue.len()) / 2 };
                 let (done, mut committed) = batch.keep(&mut self.memory, started);
                 committed.jobs = jobs.into_iter().zip(done).collect();
                 self.tell(committed);

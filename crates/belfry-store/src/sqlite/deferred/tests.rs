@@ -47,11 +47,12 @@ fn revision(number: u8) -> String {
 }
 
 fn body(n: usize, object: u8, number: u8) -> Vec<u8> {
+    let fails = n.is_multiple_of(5);
     serde_json::json!({
         "involvedObject": {"kind": "Kustomization", "namespace": "apps", "name": format!("app-{object}"), "uid": "u",
             "apiVersion": "kustomize.toolkit.fluxcd.io/v1"},
-        "severity": if n % 5 == 0 { "error" } else { "info" }, "timestamp": "2026-03-02T09:21:45Z", "message": format!("{n}"),
-        "reason": if n % 5 == 0 { "BuildFailed" } else { "ReconciliationSucceeded" },
+        "severity": if fails { "error" } else { "info" }, "timestamp": "2026-03-02T09:21:45Z", "message": format!("{n}"),
+        "reason": if fails { "BuildFailed" } else { "ReconciliationSucceeded" },
         "metadata": {"kustomize.toolkit.fluxcd.io/revision": revision(number)},
         "reportingController": "kustomize-controller", "reportingInstance": "k",
     })
@@ -171,9 +172,10 @@ impl World {
             ("SELECT rev, seq FROM event_rev", "SELECT rev, seq FROM event WHERE rev IS NOT NULL"),
             ("SELECT rev, id FROM rollout_rev", "SELECT rev, id FROM rollout"),
         ] {
-            let read = |sql| all(&connection, sql, [], |row| Ok((row.get(1)?, row.get(0)?))).unwrap();
-            let (index, log): (BTreeSet<(i64, i64)>, BTreeSet<(i64, i64)>) =
-                (read(index).into_iter().collect(), read(log).into_iter().collect());
+            let read = |sql| -> BTreeSet<(i64, i64)> {
+                all(&connection, sql, [], |row| Ok((row.get(1)?, row.get(0)?))).unwrap().into_iter().collect()
+            };
+            let (index, log) = (read(index), read(log));
             assert!(index.is_subset(&log), "entries of what isn't there: {:?}", index.difference(&log));
             let whole: BTreeSet<_> = log.into_iter().filter(|(number, _)| *number <= upto).collect();
             assert!(whole.is_subset(&index), "not indexed: {:?}", whole.difference(&index));

@@ -37,22 +37,17 @@ pub const TEXT: usize = 256;
 pub const DELETED: &str = "Deleted";
 
 /// What is known of an object's rollouts: the newest one and a few before it. The default is an object never heard of.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// In the order in which they really began, which is not always that of their ids. At most [`KEPT`]; none but the
     /// last is ever open, and none but the last keeps its message. Shared, because every event of an object that has any
     /// takes a copy of them.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     rollouts: Vec<Arc<Rollout>>,
-    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     live: Option<Live>,
-    #[serde(rename = "u", default, skip_serializing_if = "String::is_empty")]
     uid: String,
-    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     gone: Option<Gone>,
     /// When an earlier revision succeeded once more although the newest rollout is open, if nothing was heard of the
     /// newest since.
-    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     doubt: Option<Time>,
 }
 
@@ -93,16 +88,13 @@ impl State {
 }
 
 /// What an object runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     /// The revision.
-    #[serde(rename = "r")]
     pub revision: String,
     /// The rollout that brought it, if that is known.
-    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Seq>,
     /// The event that made it live, or live again.
-    #[serde(rename = "e")]
     pub since: Seq,
 }
 

@@ -1,11 +1,12 @@
-//! How an object's state spells a rollout: without what follows from the rest. Each event of an object writes the state, and
-//! most rollouts say the same thing several times: their commit stands in their revision, and one event began and ended them.
+//! How an object's state is spelled: without what follows from the rest. Each event of an object writes the
+//! state, and most rollouts say the same thing several times: their commit stands in their revision, and one event began and ended
+//! them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Phase, Rollout, Successor};
+use super::{Gone, Live, Phase, Rollout, State, Successor};
 use crate::{Seq, Time, revision::Revision};
 
 /// What is left out, a bit each; what isn't stands in its field, or is absent.
@@ -14,6 +15,10 @@ const FINISHED: u8 = 2;
 const FIRST_SUCCESS: u8 = 4;
 const HEARD: u8 = 8;
 const LAST_EVENT: u8 = 16;
+const REASON: u8 = 32;
+const RESTS: u8 = 64;
+/// The most common of reasons.
+const USUAL: &str = "ReconciliationSucceeded";
 
 #[derive(Serialize, Deserialize)]
 struct Packed<'a> {
@@ -37,10 +42,10 @@ struct Packed<'a> {
     finished: Option<Time>,
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     first_success: Option<Time>,
-    #[serde(rename = "n")]
+    #[serde(rename = "n", default = "one", skip_serializing_if = "is_one")]
     attempts: u32,
-    #[serde(rename = "w")]
-    reason: Cow<'a, str>,
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    reason: Option<Cow<'a, str>>,
     #[serde(rename = "m", default, skip_serializing_if = "str::is_empty")]
     message: Cow<'a, str>,
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +58,15 @@ struct Packed<'a> {
     rests: bool,
     #[serde(rename = "q", default)]
     left_out: u8,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// The hash that a rollout's commit most often is.
@@ -68,6 +82,8 @@ fn left_out(rollout: &Rollout) -> u8 {
         (FIRST_SUCCESS, rollout.first_success.is_some() && rollout.first_success == rollout.finished),
         (HEARD, rollout.heard == rollout.finished.unwrap_or(rollout.started)),
         (LAST_EVENT, rollout.last_event == rollout.id),
+        (REASON, rollout.reason == USUAL),
+        (RESTS, rollout.rests && !rollout.state.is_open()),
     ];
     follows.iter().filter(|(_, follows)| *follows).map(|(bit, _)| bit).sum()
 }
@@ -88,12 +104,12 @@ impl Serialize for Rollout {
             finished: self.finished.filter(|_| stands(FINISHED)),
             first_success: self.first_success.filter(|_| stands(FIRST_SUCCESS)),
             attempts: self.attempts,
-            reason: Cow::Borrowed(&self.reason),
+            reason: stands(REASON).then_some(Cow::Borrowed(&self.reason)),
             message: Cow::Borrowed(&self.message),
             last_event: stands(LAST_EVENT).then_some(self.last_event),
             superseded_by: self.superseded_by.as_ref().map(Cow::Borrowed),
             heard: stands(HEARD).then_some(self.heard),
-            rests: self.rests,
+            rests: self.rests && stands(RESTS),
             left_out,
         }
         .serialize(serializer)
@@ -125,11 +141,79 @@ impl<'de> Deserialize<'de> for Rollout {
             token: packed.token.map(Cow::into_owned),
             oci_digest: packed.oci_digest.map(Cow::into_owned),
             attempts: packed.attempts,
-            reason: packed.reason.into_owned(),
+            reason: if follows(REASON) { USUAL.into() } else { packed.reason.unwrap_or_default().into_owned() },
             message: packed.message.into_owned(),
             superseded_by: packed.superseded_by.map(Cow::into_owned),
-            rests: packed.rests,
+            rests: packed.rests || packed.left_out & RESTS != 0,
         })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedState<'a> {
+    #[serde(rename = "r", default, skip_serializing_if = "<[_]>::is_empty")]
+    rollouts: Cow<'a, [Arc<Rollout>]>,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    live: Option<PackedLive<'a>>,
+    #[serde(rename = "u", default, skip_serializing_if = "str::is_empty")]
+    uid: Cow<'a, str>,
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    gone: Option<Gone>,
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    doubt: Option<Time>,
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { rollouts, live, uid, gone, doubt } = self;
+        PackedState {
+            rollouts: Cow::Borrowed(rollouts),
+            live: live.as_ref().map(|live| PackedLive::new(live, rollouts)),
+            uid: Cow::Borrowed(uid),
+            gone: gone.clone(),
+            doubt: *doubt,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let PackedState { rollouts, live, uid, gone, doubt } = PackedState::deserialize(deserializer)?;
+        let live = live.and_then(|live| live.unpack(&rollouts));
+        Ok(Self { rollouts: rollouts.into_owned(), live, uid: uid.into_owned(), gone, doubt })
+    }
+}
+
+/// How a state spells what its object runs: without the revision, if that is the newest rollout's.
+#[derive(Serialize, Deserialize)]
+struct PackedLive<'a> {
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    revision: Option<Cow<'a, str>>,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    rollout: Option<Seq>,
+    #[serde(rename = "e")]
+    since: Seq,
+}
+
+impl<'a> PackedLive<'a> {
+    fn new(live: &'a Live, rollouts: &[Arc<Rollout>]) -> Self {
+        let Live { revision, rollout, since } = live;
+        let newest = rollouts.last().filter(|newest| Some(newest.id) == *rollout && newest.revision == *revision);
+        match newest {
+            Some(_) => Self { revision: None, rollout: None, since: *since },
+            None => Self { revision: Some(Cow::Borrowed(revision)), rollout: *rollout, since: *since },
+        }
+    }
+
+    /// `None` if it is the newest rollout's, and there is none.
+    fn unpack(self, rollouts: &[Arc<Rollout>]) -> Option<Live> {
+        let Self { revision, rollout, since } = self;
+        let Some(revision) = revision else {
+            let newest = rollouts.last()?;
+            return Some(Live { revision: newest.revision.clone(), rollout: Some(newest.id), since });
+        };
+        Some(Live { revision: revision.into_owned(), rollout, since })
     }
 }
 
@@ -168,7 +252,7 @@ mod tests {
                 finished,
                 first_success,
                 attempts,
-                reason: "ReconciliationSucceeded".into(),
+                reason: if last == 1 { "BuildFailed" } else { USUAL }.into(),
                 last_event: Seq(last),
                 superseded_by,
                 heard,
@@ -182,6 +266,18 @@ mod tests {
         fn nothing_is_lost(rollout in rollouts()) {
             let text = serde_json::to_string(&rollout).unwrap();
             prop_assert_eq!(serde_json::from_str::<Rollout>(&text).unwrap(), rollout, "{}", text);
+        }
+
+        #[test]
+        fn what_runs_is_known_again(
+            (known, of, id, since) in (proptest::collection::vec(rollouts(), 0..3), rollouts(), option::of(0_i64..3), 0_i64..3)
+        ) {
+            let newest = known.last().filter(|_| since > 0).map(|newest| newest.revision.clone());
+            let live = Live { revision: newest.unwrap_or(of.revision), rollout: id.map(Seq), since: Seq(since) };
+            let known: Vec<Arc<Rollout>> = known.into_iter().map(Arc::new).collect();
+            let text = serde_json::to_string(&PackedLive::new(&live, &known)).unwrap();
+            let packed: PackedLive<'_> = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(packed.unpack(&known), Some(live), "{}", text);
         }
     }
 }

@@ -287,6 +287,9 @@ fn attempt<'a>(
     }
     batch.write(engine, outcomes, now)?;
     engine.commit()?;
+    let added = engine.added();
+    batch.woken.extend(added.woken);
+    batch.closed.extend(added.closed);
     drop(answers);
     batch.folded = folded;
     Ok(batch)

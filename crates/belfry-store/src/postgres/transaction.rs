@@ -8,11 +8,14 @@ use std::{
 
 use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits, plan::ObjectState};
 
+use tokio_postgres::Row;
+
 use super::{
-    CHANNEL,
+    APPEND_LOCK, CHANNEL,
     flight::Flight,
-    link::{Link, step},
+    link::{Link, Param, Staged, Step, step},
     place::Database,
+    voice::Voice,
 };
 use crate::{
     RedeliverError,
@@ -22,12 +25,11 @@ use crate::{
     types::{DestId, LaneId, Redelivered, Settlement},
 };
 
-/// Destinations that a notification names; more are all.
-const NAMED: usize = 200;
 /// After so long without a turn there may be much to catch up with: that is done before the lock is taken.
 const BEHIND: Duration = Duration::from_secs(1);
 /// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
 const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
+const COMMIT_AND_FLUSH: &str = "COMMIT; SELECT pg_logical_emit_message(true, 'belfry', '')";
 const OTHERS: &str = "SELECT seq, dedupe, body_hash, object FROM event WHERE seq > $1 ORDER BY seq DESC LIMIT $2";
 const HOOKS: &str = "SELECT seq, receiver, delivery_id FROM hook
     WHERE seq > $1 AND delivery_id IS NOT NULL AND verdict IN (1, 2) ORDER BY seq DESC LIMIT $2";
@@ -37,7 +39,7 @@ pub(crate) struct PgWriter {
     database: Arc<Database>,
     link: Option<Link>,
     pub(super) flight: Arc<Flight>,
-    voice: String,
+    voice: Arc<Voice>,
     /// What the row of the append lock says, and what it is to say.
     pub(super) head: Head,
     before: Head,
@@ -47,6 +49,10 @@ pub(crate) struct PgWriter {
     /// Objects that others brought events of.
     touched: Vec<i64>,
     turn: Instant,
+    /// What is written with whatever is asked next, or with the commit.
+    staged: Vec<Staged>,
+    /// What appending did.
+    pub(super) added: Added,
     /// Lanes that are free once this is committed.
     pub(super) freed: Vec<LaneId>,
     /// Destinations that others may look at once this is committed.
@@ -67,7 +73,7 @@ pub(super) struct Head {
 }
 
 impl PgWriter {
-    pub(super) fn new(database: Arc<Database>, link: Link, flight: Arc<Flight>, voice: String, seq: i64) -> Self {
+    pub(super) fn new(database: Arc<Database>, link: Link, flight: Arc<Flight>, voice: Arc<Voice>, seq: i64) -> Self {
         Self {
             database,
             link: Some(link),
@@ -79,6 +85,8 @@ impl PgWriter {
             hooks: Vec::new(),
             touched: Vec::new(),
             turn: Instant::now(),
+            staged: Vec::new(),
+            added: Added::default(),
             freed: Vec::new(),
             news: BTreeSet::new(),
             wrote: false,
@@ -86,8 +94,28 @@ impl PgWriter {
         }
     }
 
-    pub(super) fn link(&mut self) -> Result<&mut Link> {
+    fn link(&mut self) -> Result<&mut Link> {
         self.link.as_mut().ok_or_else(|| EngineError::Down("not connected to PostgreSQL".into()))
+    }
+
+    /// Has something written whose answer nobody waits for. Nothing but `ADD_LANES` has one.
+    pub(super) fn stage(&mut self, staged: Staged) {
+        self.staged.push(staged);
+    }
+
+    /// Asks, after all that was staged, in one round trip: the others wait for the append lock meanwhile.
+    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
+        let staged = std::mem::take(&mut self.staged);
+        let steps: Vec<Step<'_>> = staged.iter().map(Staged::step).chain(steps.iter().cloned()).collect();
+        let mut rows = self.link()?.pipeline(&steps)?;
+        let asked = rows.split_off(staged.len());
+        self.added.woken.extend(rows.iter().flatten().map(|row| DestId(row.get(0))));
+        Ok(asked)
+    }
+
+    pub(super) fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let mut answers = self.pipeline(&[Step::new(sql, params)])?;
+        Ok(answers.pop().unwrap_or_default())
     }
 
     /// Events and webhooks that others brought, up to now.
@@ -100,7 +128,7 @@ impl PgWriter {
         Ok(())
     }
 
-    fn take_in(&mut self, rows: &[Vec<tokio_postgres::Row>], others: &mut Vec<Remembered>) {
+    fn take_in(&mut self, rows: &[Vec<Row>], others: &mut Vec<Remembered>) {
         let [events, hooks] = rows else { return };
         self.touched.extend(events.iter().map(|row| row.get::<_, i64>(3)));
         others.extend(events.iter().rev().map(|row| Remembered {
@@ -117,19 +145,11 @@ impl PgWriter {
     }
 
     fn forget(&mut self) {
+        self.staged.clear();
+        self.added = Added::default();
         self.freed.clear();
         self.news.clear();
         self.wrote = false;
-    }
-
-    /// What is said on the channel: who speaks, the last event, destinations.
-    fn notice(&self) -> Option<String> {
-        if self.news.is_empty() && self.head.event == self.before.event {
-            return None;
-        }
-        let dests: Vec<String> = self.news.iter().map(|dest| dest.0.to_string()).collect();
-        let dests = if dests.len() > NAMED { "*".to_owned() } else { dests.join(",") };
-        Some(format!("{}:{}:{dests}", self.voice, self.head.event))
     }
 }
 
@@ -144,20 +164,20 @@ impl Writer for PgWriter {
         let tail = others.last().map_or(tail.0, |event: &Remembered| event.seq.0);
         let limits = [limits::REPEAT_WINDOW, limits::HOOK_WINDOW].map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let hook_tail = self.hook_tail;
+        let begin = format!("BEGIN; SET LOCAL synchronous_commit = off; {APPEND_LOCK}");
         let steps = [
-            step("BEGIN", []),
-            step("SET LOCAL synchronous_commit = off", []),
-            step("SELECT seq, event, delivery, bytes FROM head FOR UPDATE", []),
+            Step::script(&begin),
             // Statements of their own: each sees what was there when the lock was taken.
+            step("SELECT seq, event, delivery, bytes FROM head", []),
             step(OTHERS, [&tail, &limits[0]]),
             step(HOOKS, [&hook_tail, &limits[1]]),
         ];
         self.open = true;
         let rows = self.link()?.pipeline(&steps)?;
-        let head = rows[2].first().ok_or_else(|| EngineError::Down("the table `head` is empty".into()))?;
+        let head = rows[1].first().ok_or_else(|| EngineError::Down("the table `head` is empty".into()))?;
         self.head = Head { seq: head.get(0), event: head.get(1), delivery: head.get(2), bytes: head.get(3) };
         self.before = self.head;
-        self.take_in(&rows[3..], &mut others);
+        self.take_in(&rows[2..], &mut others);
         let known = others.last().map_or(tail, |event| event.seq.0);
         // Of what came in a longer while something may be pruned already, and has changed its object all the same.
         let mut touched = Some(std::mem::take(&mut self.touched)).filter(|_| !behind);
@@ -197,7 +217,8 @@ impl Writer for PgWriter {
 
     fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added> {
         self.wrote = true;
-        self.add(appends, now)
+        self.add(appends, now)?;
+        Ok(Added::default())
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled> {
@@ -221,7 +242,7 @@ impl Writer for PgWriter {
     fn wake(&mut self, dest: DestId, now: Time) -> Result<()> {
         self.wrote = true;
         self.news.insert(dest);
-        self.link()?.query(
+        self.query(
             "UPDATE lane SET due = least(due, $2), woken = owner IS NOT NULL
              WHERE dest = $1 AND due IS NOT NULL AND (due > $2 OR owner IS NOT NULL)",
             &[&dest.0, &now.0],
@@ -246,7 +267,7 @@ impl Writer for PgWriter {
 
     fn forget(&mut self, config: i64) -> Result<()> {
         self.wrote = true;
-        self.link()?.query("UPDATE config SET body = NULL WHERE id = $1 AND absent IS NOT NULL", &[&config])?;
+        self.query("UPDATE config SET body = NULL WHERE id = $1 AND absent IS NOT NULL", &[&config])?;
         Ok(())
     }
 
@@ -264,7 +285,7 @@ impl Writer for PgWriter {
         self.wrote = true;
         let ids: Vec<i64> = lanes.iter().map(|lane| lane.0).collect();
         let sql = "DELETE FROM lane WHERE id = ANY($1) AND due IS NULL AND owner IS NULL AND tail < $2 RETURNING 1";
-        Ok(self.link()?.query(sql, &[&ids, &before.0])?.len() as u64)
+        Ok(self.query(sql, &[&ids, &before.0])?.len() as u64)
     }
 
     fn prune_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64> {
@@ -279,25 +300,26 @@ impl Writer for PgWriter {
 
     /// The lock is let go before the flush, and nobody is answered before it.
     fn commit(&mut self) -> Result<()> {
-        let (head, notice) = (self.head, self.notice());
+        let head = self.head;
         let mut steps = Vec::new();
         if head != self.before {
             let sql = "UPDATE head SET seq = $1, event = $2, delivery = $3, bytes = $4";
             steps.push(step(sql, [&head.seq, &head.event, &head.delivery, &head.bytes]));
         }
-        if let Some(notice) = &notice {
-            steps.push(step("SELECT pg_notify($1, $2)", [&CHANNEL, notice]));
-        }
-        steps.push(step("COMMIT", []));
-        if self.wrote {
-            steps.push(step(FLUSH, []));
-        }
-        self.link()?.pipeline(&steps)?;
+        steps.push(Step::script(if self.wrote { COMMIT_AND_FLUSH } else { "COMMIT" }));
+        self.pipeline(&steps)?;
         self.open = false;
         self.hook_tail = self.head.seq;
         self.flight.free(self.freed.drain(..));
-        PgWriter::forget(self);
+        self.news.extend(&self.added.woken);
+        if !self.news.is_empty() || head.event != self.before.event {
+            self.voice.say(head.event, std::mem::take(&mut self.news));
+        }
         Ok(())
+    }
+
+    fn added(&mut self) -> Added {
+        std::mem::take(&mut self.added)
     }
 
     fn rollback(&mut self) {
@@ -328,7 +350,7 @@ impl Writer for PgWriter {
         let Some(owner) = self.flight.close() else { return };
         let lanes = "UPDATE lane SET owner = NULL, first = NULL, woken = FALSE, doubt = TRUE
              WHERE due IS NOT NULL AND owner = $1";
-        let notice = format!("{}::*", self.voice);
+        let notice = format!("{}::*", self.voice.name());
         let steps = [
             step("DELETE FROM replica WHERE id = $1", [&owner]),
             step(lanes, [&owner]),

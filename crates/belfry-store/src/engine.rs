@@ -220,6 +220,8 @@ pub(crate) struct Size {
 /// decided is decided while that lane can't change.
 pub(crate) trait Writer: Send {
     fn begin(&mut self, tail: Seq) -> Result<Begun>;
+    /// Before `begin`: objects whose states may be asked for after it, if others changed them since or, as it says, before.
+    fn foresee(&mut self, _objects: Vec<(i64, bool)>) {}
     /// Webhooks that other writers recorded before what `begin` began, since this was asked last.
     fn other_hooks(&mut self) -> Vec<RememberedHook> {
         Vec::new()

@@ -16,7 +16,7 @@ use super::{
     transaction::PgWriter,
 };
 use crate::{
-    engine::{Added, Appends, EngineError, NewDelivery, ObjectRow, Result},
+    engine::{Added, Appends, EngineError, NewDelivery, NewEvent, ObjectRow, Result},
     queries::DeliveryKind,
     types::{DestId, LaneId},
 };
@@ -24,22 +24,28 @@ use crate::{
 /// What an event takes up beside its body: its row, its deliveries, their places in indexes.
 pub(super) const ROW: i64 = 512;
 
-const ADD_EVENTS: &str = "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via,
-        body)
-    SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT2[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::INT8[],
-        $10::INT2[], $11::INT2[], $12::INT8[], $13::TEXT[], $14::BYTEA[])";
-const ADD_STATES: &str =
-    "UPDATE object SET state = new.state FROM unnest($1::INT8[], $2::TEXT[]) new(id, state) WHERE object.id = new.id";
+/// All that most batches add, in one statement, since each takes its time under the append lock. Lanes in the order of their ids, as
+/// everyone does who waits for their locks. Says which destinations got work that is due and not in flight.
+const ADD: &str = "WITH events AS (
+        INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via, body)
+        SELECT unnest($1::INT8[]), unnest($2::INT8[]), unnest($3::INT2[]), unnest($4::INT8[]), unnest($5::INT8[]),
+            unnest($6::TEXT[]), unnest($7::TEXT[]), unnest($8::TEXT[]), unnest($9::INT8[]), unnest($10::INT2[]),
+            unnest($11::INT2[]), unnest($12::INT8[]), unnest($13::TEXT[]), unnest($14::BYTEA[])),
+    states AS (
+        UPDATE object SET state = new.state FROM unnest($15::INT8[], $16::TEXT[]) new(id, state) WHERE object.id = new.id),
+    lanes AS (
+        INSERT INTO lane(id, dest, kind, due, tail)
+        SELECT id, dest, 0, due, tail FROM unnest($17::INT8[], $18::INT8[], $19::INT8[], $20::INT8[]) new(id, dest, due, tail) ORDER BY id
+        ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
+        RETURNING dest, due, owner),
+    deliveries AS (
+        INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
+        SELECT unnest($22::INT8[]), unnest($23::INT8[]), unnest($24::INT8[]), unnest($25::INT8[]), unnest($26::INT8[]),
+            unnest($27::INT8[]), unnest($28::INT2[]), unnest($29::INT8[]), unnest($30::INT2[]), unnest($31::INT8[]),
+            unnest($32::TEXT[]))
+    SELECT DISTINCT dest FROM lanes WHERE due <= $21 AND owner IS NULL";
 const ADD_REPEATS: &str = "UPDATE event SET repeats = repeats + more.count
     FROM (SELECT seq, count(*) AS count FROM unnest($1::INT8[]) seq GROUP BY seq) more WHERE event.seq = more.seq";
-/// In the order of their ids, as everyone does who waits for their locks. Says which destinations got work that is due and not in
-/// flight.
-const ADD_LANES: &str = "WITH added AS (
-        INSERT INTO lane(id, dest, kind, due, tail)
-        SELECT id, dest, 0, due, tail FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[]) new(id, dest, due, tail) ORDER BY id
-        ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
-        RETURNING dest, due, owner)
-    SELECT DISTINCT dest FROM added WHERE due <= $5 AND owner IS NULL";
 const ADD_DELIVERIES: &str = "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
     SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[], $5::INT8[], $6::INT8[], $7::INT2[], $8::INT8[], $9::INT2[],
         $10::INT8[], $11::TEXT[])";
@@ -154,53 +160,9 @@ impl PgWriter {
 
     /// Sent with whatever is asked next, or with the commit.
     pub(super) fn add(&mut self, appends: &Appends<'_>, now: Time) -> Result<()> {
-        self.add_events(appends)?;
         self.write_rollouts(&appends.rollouts);
-        self.add_deliveries(&appends.deliveries, now)?;
-        self.add_hooks(&appends.hooks);
-        Ok(())
-    }
-
-    fn add_events(&mut self, appends: &Appends<'_>) -> Result<()> {
-        let events = &appends.events;
-        if !events.is_empty() {
-            let added = Staged::new(ADD_EVENTS)
-                .with(column(events, |new| new.seq.0))
-                .with(column(events, |new| new.object))
-                .with(column(events, |new| origin_code(new.origin)))
-                .with(column(events, |new| new.dedupe.cast_signed()))
-                .with(column(events, |new| new.body_hash.cast_signed()))
-                .with(column(events, |new| new.severity.to_owned()))
-                .with(column(events, |new| new.reason.to_owned()))
-                .with(column(events, |new| new.revision.map(str::to_owned)))
-                .with(column(events, |new| new.rev))
-                .with(column(events, |new| new.change.map(Change::code).map(small)))
-                .with(column(events, |new| new.hints.code().map(small)))
-                .with(column(events, |new| new.sent.map(|sent| sent.identity.cast_signed())))
-                .with(column(events, |new| new.sent.map(|sent| sent.via.join(" "))))
-                .with(column(events, |new| new.body.to_vec()));
-            self.stage(added);
-        }
-        if !appends.states.is_empty() {
-            let states: std::result::Result<Vec<String>, _> =
-                appends.states.values().map(|state| serde_json::to_string(&**state)).collect();
-            let states = states.map_err(|error| EngineError::Data(error.to_string()))?;
-            self.stage(Staged::new(ADD_STATES).with(appends.states.keys().copied().collect::<Vec<i64>>()).with(states));
-        }
-        if !appends.repeats.is_empty() {
-            self.stage(Staged::new(ADD_REPEATS).with(column(&appends.repeats, |seq| seq.0)));
-        }
-        for new in events {
-            self.head.seq = self.head.seq.max(new.seq.0);
-            self.head.event = self.head.event.max(new.seq.0);
-            self.head.bytes += ROW + i64::try_from(new.body.len()).unwrap_or(0);
-        }
-        Ok(())
-    }
-
-    fn add_deliveries(&mut self, deliveries: &[NewDelivery], now: Time) -> Result<()> {
         let (events, states): (Vec<&NewDelivery>, Vec<&NewDelivery>) =
-            deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
+            appends.deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
         let mut written: Vec<Written<'_>> = events.iter().map(|new| Written { new, by: None }).collect();
         if !states.is_empty() {
             let mut added = Added::default();
@@ -208,32 +170,71 @@ impl PgWriter {
             self.added.woken.extend(added.woken);
             self.added.closed.extend(added.closed);
         }
-        // What a lane is due at is what the first that comes into it says.
-        let mut lanes: BTreeMap<LaneId, (DestId, i64, i64)> = BTreeMap::new();
-        for new in &events {
-            // Due now, though it was decided on a little later than the batch began.
-            lanes.entry(new.lane).or_insert((new.dest, new.due.0.min(now.0), new.id)).2 = new.id;
+        if !appends.events.is_empty() || !written.is_empty() {
+            let added = with_states(with_events(Staged::new(ADD), &appends.events), &appends.states)?;
+            self.stage(with_deliveries(with_lanes(added, &events, now), &written, now));
         }
-        let lanes: Vec<_> = lanes.into_iter().collect();
-        if !lanes.is_empty() {
-            let added = Staged::new(ADD_LANES)
-                .with(column(&lanes, |lane| lane.0.0))
-                .with(column(&lanes, |lane| lane.1.0.0))
-                .with(column(&lanes, |lane| lane.1.1))
-                .with(column(&lanes, |lane| lane.1.2))
-                .with(now.0);
-            self.stage(added);
+        if !appends.repeats.is_empty() {
+            self.stage(Staged::new(ADD_REPEATS).with(column(&appends.repeats, |seq| seq.0)));
         }
-        if !written.is_empty() {
-            self.stage(add_deliveries(&written, now));
+        self.add_hooks(&appends.hooks);
+        for new in &appends.events {
+            self.head.seq = self.head.seq.max(new.seq.0);
+            self.head.event = self.head.event.max(new.seq.0);
+            self.head.bytes += ROW + i64::try_from(new.body.len()).unwrap_or(0);
         }
-        self.head.delivery = deliveries.iter().map(|new| new.id).fold(self.head.delivery, i64::max);
+        self.head.delivery = appends.deliveries.iter().map(|new| new.id).fold(self.head.delivery, i64::max);
         Ok(())
     }
 }
 
+fn with_events(added: Staged, events: &[NewEvent<'_>]) -> Staged {
+    added
+        .with(column(events, |new| new.seq.0))
+        .with(column(events, |new| new.object))
+        .with(column(events, |new| origin_code(new.origin)))
+        .with(column(events, |new| new.dedupe.cast_signed()))
+        .with(column(events, |new| new.body_hash.cast_signed()))
+        .with(column(events, |new| new.severity.to_owned()))
+        .with(column(events, |new| new.reason.to_owned()))
+        .with(column(events, |new| new.revision.map(str::to_owned)))
+        .with(column(events, |new| new.rev))
+        .with(column(events, |new| new.change.map(Change::code).map(small)))
+        .with(column(events, |new| new.hints.code().map(small)))
+        .with(column(events, |new| new.sent.map(|sent| sent.identity.cast_signed())))
+        .with(column(events, |new| new.sent.map(|sent| sent.via.join(" "))))
+        .with(column(events, |new| new.body.to_vec()))
+}
+
+fn with_states(added: Staged, states: &BTreeMap<i64, Arc<ObjectState>>) -> Result<Staged> {
+    let written: std::result::Result<Vec<String>, _> =
+        states.values().map(|state| serde_json::to_string(&**state)).collect();
+    let written = written.map_err(|error| EngineError::Data(error.to_string()))?;
+    Ok(added.with(states.keys().copied().collect::<Vec<i64>>()).with(written))
+}
+
+fn with_lanes(added: Staged, deliveries: &[&NewDelivery], now: Time) -> Staged {
+    // What a lane is due at is what the first that comes into it says.
+    let mut lanes: BTreeMap<LaneId, (DestId, i64, i64)> = BTreeMap::new();
+    for new in deliveries {
+        // Due now, though it was decided on a little later than the batch began.
+        lanes.entry(new.lane).or_insert((new.dest, new.due.0.min(now.0), new.id)).2 = new.id;
+    }
+    let lanes: Vec<_> = lanes.into_iter().collect();
+    added
+        .with(column(&lanes, |lane| lane.0.0))
+        .with(column(&lanes, |lane| lane.1.0.0))
+        .with(column(&lanes, |lane| lane.1.1))
+        .with(column(&lanes, |lane| lane.1.2))
+        .with(now.0)
+}
+
 pub(super) fn add_deliveries(written: &[Written<'_>], now: Time) -> Staged {
-    Staged::new(ADD_DELIVERIES)
+    with_deliveries(Staged::new(ADD_DELIVERIES), written, now)
+}
+
+fn with_deliveries(added: Staged, written: &[Written<'_>], now: Time) -> Staged {
+    added
         .with(column(written, |row| row.new.id))
         .with(column(written, |row| row.new.lane.0))
         .with(column(written, |row| row.new.cause.0))

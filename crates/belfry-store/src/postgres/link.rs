@@ -12,9 +12,10 @@ use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState, type
 use super::place::Database;
 use crate::engine::{EngineError, Result};
 
-/// What every connection is told. A replica that hangs must not hold the append lock for long: it loses it before the others
+/// What every connection is told. Each statement must see what was there when it began, or who waited for the append lock would miss
+/// what was appended meanwhile. A replica that hangs must not hold the append lock for long: it loses it before the others
 /// give up waiting.
-const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC';
+const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC'; SET default_transaction_isolation = 'read committed';
     SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '8s'; SET statement_timeout = '10s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 /// How long an answer may take; a little more than the server gives itself.

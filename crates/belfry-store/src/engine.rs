@@ -220,6 +220,8 @@ pub(crate) struct Size {
 /// decided is decided while that lane can't change.
 pub(crate) trait Writer: Send {
     fn begin(&mut self, tail: Seq) -> Result<Begun>;
+    /// Before `begin`: objects whose states may be asked for after it, if others changed them since or, as it says, before.
+    fn foresee(&mut self, _objects: Vec<(i64, bool)>) {}
     /// Webhooks that other writers recorded before what `begin` began, since this was asked last.
     fn other_hooks(&mut self) -> Vec<RememberedHook> {
         Vec::new()
@@ -235,7 +237,7 @@ pub(crate) trait Writer: Send {
     /// Which of these lanes have a delivery that waits and isn't in flight.
     fn waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>>;
     /// Adds what a batch brings. A delivery that is put into a state lane supersedes those that wait in it and aren't in
-    /// flight.
+    /// flight. An engine to which each answer is a round trip may say later what that did.
     fn append(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added>;
     /// Writes outcomes down; in a finished state lane what is older than its newest is superseded, and a finished lane is free again once this is committed.
     fn settle(&mut self, settlement: &Settlement, now: Time) -> Result<Settled>;
@@ -275,6 +277,10 @@ pub(crate) trait Writer: Send {
     fn prune_hooks(&mut self, before: Seq) -> Result<u64>;
     /// Durable when this returns, unless there is a flusher.
     fn commit(&mut self) -> Result<()>;
+    /// What appending did, as far as only the commit told.
+    fn added(&mut self) -> Added {
+        Added::default()
+    }
     fn rollback(&mut self);
     /// Gives free space back, outside of a transaction, a little at a time.
     fn vacuum(&mut self) -> Result<()>;

@@ -63,6 +63,16 @@ impl Memory {
         self.remember(&begun.others);
     }
 
+    /// Known objects of these inputs, and whether others changed them. None while nobody else changes any.
+    pub fn foresee<'a>(&mut self, inputs: impl Iterator<Item = Input<'a>>) -> Vec<(i64, bool)> {
+        if self.stale.is_empty() {
+            return Vec::new();
+        }
+        let known: HashSet<i64> =
+            inputs.flat_map(Input::objects).filter_map(|key| Some(self.objects.get(key)?.id)).collect();
+        known.into_iter().map(|id| (id, self.stale.contains(&id))).collect()
+    }
+
     fn forget_objects(&mut self) {
         self.objects.clear();
         self.stale.clear();

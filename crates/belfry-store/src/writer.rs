@@ -184,6 +184,7 @@ impl WriterThread {
         }
         let started = Instant::now();
         self.shared.backlog.turn();
+        self.engine.foresee(self.memory.foresee(jobs.iter().filter_map(input)));
         let begun = self.engine.begin(self.memory.tail);
         if begun.is_ok() {
             // That may have taken a while: other writers had their turn.
@@ -288,6 +289,9 @@ fn attempt<'a>(
     }
     batch.write(engine, outcomes, now)?;
     engine.commit()?;
+    let added = engine.added();
+    batch.woken.extend(added.woken);
+    batch.closed.extend(added.closed);
     drop(answers);
     batch.folded = folded;
     Ok(batch)

@@ -11,9 +11,12 @@ use belfry_core::{
 };
 use tokio_postgres::Row;
 
-use super::{link::step, transaction::PgWriter};
+use super::{
+    link::{Staged, step},
+    transaction::PgWriter,
+};
 use crate::{
-    engine::{Added, Appends, EngineError, NewDelivery, ObjectRow, Result},
+    engine::{Added, Appends, EngineError, NewDelivery, NewEvent, ObjectRow, Result},
     queries::DeliveryKind,
     types::{DestId, LaneId},
 };
@@ -21,20 +24,29 @@ use crate::{
 /// What an event takes up beside its body: its row, its deliveries, their places in indexes.
 pub(super) const ROW: i64 = 512;
 
-const ADD_EVENTS: &str = "INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via,
-        body)
-    SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT2[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::INT8[],
-        $10::INT2[], $11::INT2[], $12::INT8[], $13::TEXT[], $14::BYTEA[])";
-const ADD_STATES: &str =
-    "UPDATE object SET state = new.state FROM unnest($1::INT8[], $2::TEXT[]) new(id, state) WHERE object.id = new.id";
+/// All that most batches add, in one statement, since each takes its time under the append lock. Lanes in the order of their ids, as
+/// everyone does who waits for their locks. Says which destinations got work that is due and not in flight.
+const ADD: &str = "WITH events AS (
+        INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via, body)
+        SELECT unnest($1::INT8[]), unnest($2::INT8[]), unnest($3::INT2[]), unnest($4::INT8[]), unnest($5::INT8[]),
+            unnest($6::TEXT[]), unnest($7::TEXT[]), unnest($8::TEXT[]), unnest($9::INT8[]), unnest($10::INT2[]),
+            unnest($11::INT2[]), unnest($12::INT8[]), unnest($13::TEXT[]), unnest($14::BYTEA[])),
+    states AS (
+        UPDATE object SET state = new.state FROM unnest($15::INT8[], $16::TEXT[]) new(id, state) WHERE object.id = new.id),
+    lanes AS (
+        INSERT INTO lane(id, dest, kind, due, tail)
+        SELECT id, dest, 0, due, tail FROM unnest($17::INT8[], $18::INT8[], $19::INT8[], $20::INT8[]) new(id, dest, due, tail) ORDER BY id
+        ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
+        RETURNING dest, due, owner),
+    deliveries AS (
+        INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
+        SELECT unnest($22::INT8[]), unnest($23::INT8[]), unnest($24::INT8[]), unnest($25::INT8[]), unnest($26::INT8[]),
+            unnest($27::INT8[]), unnest($28::INT2[]), unnest($29::INT8[]), unnest($30::INT2[]), unnest($31::INT8[]),
+            unnest($32::TEXT[]))
+    SELECT DISTINCT dest FROM lanes WHERE due <= $21 AND owner IS NULL";
 const ADD_REPEATS: &str = "UPDATE event SET repeats = repeats + more.count
     FROM (SELECT seq, count(*) AS count FROM unnest($1::INT8[]) seq GROUP BY seq) more WHERE event.seq = more.seq";
-/// In the order of their ids, as everyone does who waits for their locks.
-const ADD_LANES: &str = "INSERT INTO lane(id, dest, kind, due, tail)
-    SELECT id, dest, 0, due, tail FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[]) new(id, dest, due, tail) ORDER BY id
-    ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
-    RETURNING dest, due, owner IS NOT NULL";
-pub(super) const ADD_DELIVERIES: &str = "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
+const ADD_DELIVERIES: &str = "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
     SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[], $5::INT8[], $6::INT8[], $7::INT2[], $8::INT8[], $9::INT2[],
         $10::INT8[], $11::TEXT[])";
 const KNOW_OBJECTS: [&str; 2] = [
@@ -111,9 +123,8 @@ impl PgWriter {
         let (kinds, groups) = (column(keys, |key| &*key.kind), column(keys, |key| &*key.group));
         let clusters = column(keys, |key| &*key.cluster);
         self.wrote = true;
-        let rows = self
-            .link()?
-            .pipeline(&KNOW_OBJECTS.map(|sql| step(sql, [&names, &namespaces, &kinds, &groups, &clusters])))?;
+        let rows =
+            self.pipeline(&KNOW_OBJECTS.map(|sql| step(sql, [&names, &namespaces, &kinds, &groups, &clusters])))?;
         let object = |row: &Row| {
             let id = row.get(0);
             ObjectRow { id, state: Arc::new(read_state(id, row.get(1))) }
@@ -122,7 +133,7 @@ impl PgWriter {
     }
 
     pub(super) fn find_states(&mut self, objects: &[i64]) -> Result<Vec<Arc<ObjectState>>> {
-        let rows = self.link()?.query(STATES, &[&objects])?;
+        let rows = self.query(STATES, &[&objects])?;
         let state = |row: &Row| Arc::new(read_state(row.get(0), row.get(1)));
         complete(rows.iter().map(state).collect(), objects.len())
     }
@@ -131,167 +142,110 @@ impl PgWriter {
         let kinds = column(keys, |key| key.kind.as_str());
         let (namespaces, names) = (column(keys, |key| &*key.namespace), column(keys, |key| &*key.name));
         self.wrote = true;
-        let rows = self.link()?.pipeline(&KNOW_CONFIGS.map(|sql| step(sql, [&kinds, &namespaces, &names])))?;
+        let rows = self.pipeline(&KNOW_CONFIGS.map(|sql| step(sql, [&kinds, &namespaces, &names])))?;
         complete(rows[1].iter().map(|row| row.get(0)).collect(), keys.len())
     }
 
     pub(super) fn find_sent(&mut self, ids: &[(u64, &str)]) -> Result<Vec<Option<Seq>>> {
         let (idents, clusters) = (column(ids, |id| id.0.cast_signed()), column(ids, |id| id.1));
-        let rows = self.link()?.query(SENT, &[&idents, &clusters])?;
+        let rows = self.query(SENT, &[&idents, &clusters])?;
         complete(rows.iter().map(|row| row.get::<_, Option<i64>>(0).map(Seq)).collect(), ids.len())
     }
 
     pub(super) fn find_waiting(&mut self, lanes: &[LaneId]) -> Result<HashSet<LaneId>> {
         let lanes = column(lanes, |lane| lane.0);
-        let rows = self.link()?.query(WAITING, &[&lanes])?;
+        let rows = self.query(WAITING, &[&lanes])?;
         Ok(rows.iter().map(|row| LaneId(row.get(0))).collect())
     }
 
-    pub(super) fn add(&mut self, appends: &Appends<'_>, now: Time) -> Result<Added> {
-        self.add_events(appends)?;
-        self.write_rollouts(&appends.rollouts)?;
-        let mut added = Added::default();
-        self.add_deliveries(&appends.deliveries, now, &mut added)?;
-        self.add_hooks(&appends.hooks)?;
-        self.news.extend(&added.woken);
-        Ok(added)
-    }
-
-    fn add_events(&mut self, appends: &Appends<'_>) -> Result<()> {
-        let events = &appends.events;
-        let (seqs, objects) = (column(events, |new| new.seq.0), column(events, |new| new.object));
-        let origins = column(events, |new| origin_code(new.origin));
-        let dedupes = column(events, |new| new.dedupe.cast_signed());
-        let hashes = column(events, |new| new.body_hash.cast_signed());
-        let (severities, reasons) = (column(events, |new| new.severity), column(events, |new| new.reason));
-        let (revisions, revs) = (column(events, |new| new.revision), column(events, |new| new.rev));
-        let changes = column(events, |new| new.change.map(Change::code).map(small));
-        let hints = column(events, |new| new.hints.code().map(small));
-        let idents = column(events, |new| new.sent.map(|sent| sent.identity.cast_signed()));
-        let vias = column(events, |new| new.sent.map(|sent| sent.via.join(" ")));
-        let bodies = column(events, |new| new.body);
-        let ids: Vec<i64> = appends.states.keys().copied().collect();
-        let states: std::result::Result<Vec<String>, _> =
-            appends.states.values().map(|state| serde_json::to_string(&**state)).collect();
-        let states = states.map_err(|error| EngineError::Data(error.to_string()))?;
-        let repeats = column(&appends.repeats, |seq| seq.0);
-        let mut steps = Vec::new();
-        if !events.is_empty() {
-            let params: [super::link::Param<'_>; 14] = [
-                &seqs,
-                &objects,
-                &origins,
-                &dedupes,
-                &hashes,
-                &severities,
-                &reasons,
-                &revisions,
-                &revs,
-                &changes,
-                &hints,
-                &idents,
-                &vias,
-                &bodies,
-            ];
-            steps.push(step(ADD_EVENTS, params));
+    /// Sent with whatever is asked next, or with the commit.
+    pub(super) fn add(&mut self, appends: &Appends<'_>, now: Time) -> Result<()> {
+        self.write_rollouts(&appends.rollouts);
+        let (events, states): (Vec<&NewDelivery>, Vec<&NewDelivery>) =
+            appends.deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
+        let mut written: Vec<Written<'_>> = events.iter().map(|new| Written { new, by: None }).collect();
+        if !states.is_empty() {
+            let mut added = Added::default();
+            written.extend(self.make_room(&states, now, &mut added)?);
+            self.added.woken.extend(added.woken);
+            self.added.closed.extend(added.closed);
         }
-        if !ids.is_empty() {
-            steps.push(step(ADD_STATES, [&ids, &states]));
+        if !appends.events.is_empty() || !written.is_empty() {
+            let added = with_states(with_events(Staged::new(ADD), &appends.events), &appends.states)?;
+            self.stage(with_deliveries(with_lanes(added, &events, now), &written, now));
         }
-        if !repeats.is_empty() {
-            steps.push(step(ADD_REPEATS, [&repeats]));
+        if !appends.repeats.is_empty() {
+            self.stage(Staged::new(ADD_REPEATS).with(column(&appends.repeats, |seq| seq.0)));
         }
-        self.link()?.pipeline(&steps)?;
-        for new in events {
+        self.add_hooks(&appends.hooks);
+        for new in &appends.events {
             self.head.seq = self.head.seq.max(new.seq.0);
             self.head.event = self.head.event.max(new.seq.0);
             self.head.bytes += ROW + i64::try_from(new.body.len()).unwrap_or(0);
         }
-        Ok(())
-    }
-
-    fn add_deliveries(&mut self, deliveries: &[NewDelivery], now: Time, added: &mut Added) -> Result<()> {
-        if deliveries.is_empty() {
-            return Ok(());
-        }
-        let (events, states): (Vec<&NewDelivery>, Vec<&NewDelivery>) =
-            deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
-        let mut written: Vec<Written<'_>> = events.iter().map(|new| Written { new, by: None }).collect();
-        if !states.is_empty() {
-            written.extend(self.make_room(&states, now, added)?);
-        }
-        // What a lane is due at is what the first that comes into it says.
-        let mut lanes: BTreeMap<LaneId, (DestId, i64, i64)> = BTreeMap::new();
-        for new in &events {
-            // Due now, though it was decided on a little later than the batch began.
-            lanes.entry(new.lane).or_insert((new.dest, new.due.0.min(now.0), new.id)).2 = new.id;
-        }
-        let lanes: Vec<_> = lanes.into_iter().collect();
-        let (ids, dests) = (column(&lanes, |lane| lane.0.0), column(&lanes, |lane| lane.1.0.0));
-        let (dues, tails) = (column(&lanes, |lane| lane.1.1), column(&lanes, |lane| lane.1.2));
-        let columns = Columns::of(&written, now);
-        let mut steps = vec![step(ADD_LANES, [&ids, &dests, &dues, &tails])];
-        if !written.is_empty() {
-            steps.push(columns.step());
-        }
-        let rows = self.link()?.pipeline(&steps)?;
-        let idle = rows[0].iter().filter(|row| row.get::<_, i64>(1) <= now.0 && !row.get::<_, bool>(2));
-        added.woken.extend(idle.map(|row| DestId(row.get(0))));
-        self.head.delivery = deliveries.iter().map(|new| new.id).fold(self.head.delivery, i64::max);
+        self.head.delivery = appends.deliveries.iter().map(|new| new.id).fold(self.head.delivery, i64::max);
         Ok(())
     }
 }
 
-/// What `ADD_DELIVERIES` takes.
-pub(super) struct Columns {
-    ids: Vec<i64>,
-    lanes: Vec<i64>,
-    causes: Vec<i64>,
-    objects: Vec<i64>,
-    routes: Vec<i64>,
-    dests: Vec<i64>,
-    kinds: Vec<i16>,
-    rollouts: Vec<Option<i64>>,
-    states: Vec<i16>,
-    settled: Vec<Option<i64>>,
-    answers: Vec<Option<String>>,
+fn with_events(added: Staged, events: &[NewEvent<'_>]) -> Staged {
+    added
+        .with(column(events, |new| new.seq.0))
+        .with(column(events, |new| new.object))
+        .with(column(events, |new| origin_code(new.origin)))
+        .with(column(events, |new| new.dedupe.cast_signed()))
+        .with(column(events, |new| new.body_hash.cast_signed()))
+        .with(column(events, |new| new.severity.to_owned()))
+        .with(column(events, |new| new.reason.to_owned()))
+        .with(column(events, |new| new.revision.map(str::to_owned)))
+        .with(column(events, |new| new.rev))
+        .with(column(events, |new| new.change.map(Change::code).map(small)))
+        .with(column(events, |new| new.hints.code().map(small)))
+        .with(column(events, |new| new.sent.map(|sent| sent.identity.cast_signed())))
+        .with(column(events, |new| new.sent.map(|sent| sent.via.join(" "))))
+        .with(column(events, |new| new.body.to_vec()))
 }
 
-impl Columns {
-    pub fn of(written: &[Written<'_>], now: Time) -> Self {
-        Self {
-            ids: column(written, |row| row.new.id),
-            lanes: column(written, |row| row.new.lane.0),
-            causes: column(written, |row| row.new.cause.0),
-            objects: column(written, |row| row.new.object),
-            routes: column(written, |row| row.new.route),
-            dests: column(written, |row| row.new.dest.0),
-            kinds: column(written, |row| small(row.new.kind.code())),
-            rollouts: column(written, |row| row.new.rollout.map(|rollout| rollout.0)),
-            states: column(written, |row| if row.by.is_some() { 2 } else { 0 }),
-            settled: column(written, |row| row.by.map(|_| now.0)),
-            answers: column(written, |row| row.by.map(superseded_by)),
-        }
-    }
+fn with_states(added: Staged, states: &BTreeMap<i64, Arc<ObjectState>>) -> Result<Staged> {
+    let written: std::result::Result<Vec<String>, _> =
+        states.values().map(|state| serde_json::to_string(&**state)).collect();
+    let written = written.map_err(|error| EngineError::Data(error.to_string()))?;
+    Ok(added.with(states.keys().copied().collect::<Vec<i64>>()).with(written))
+}
 
-    pub fn step(&self) -> super::link::Step<'_> {
-        step(
-            ADD_DELIVERIES,
-            [
-                &self.ids,
-                &self.lanes,
-                &self.causes,
-                &self.objects,
-                &self.routes,
-                &self.dests,
-                &self.kinds,
-                &self.rollouts,
-                &self.states,
-                &self.settled,
-                &self.answers,
-            ],
-        )
+fn with_lanes(added: Staged, deliveries: &[&NewDelivery], now: Time) -> Staged {
+    // What a lane is due at is what the first that comes into it says.
+    let mut lanes: BTreeMap<LaneId, (DestId, i64, i64)> = BTreeMap::new();
+    for new in deliveries {
+        // Due now, though it was decided on a little later than the batch began.
+        lanes.entry(new.lane).or_insert((new.dest, new.due.0.min(now.0), new.id)).2 = new.id;
     }
+    let lanes: Vec<_> = lanes.into_iter().collect();
+    added
+        .with(column(&lanes, |lane| lane.0.0))
+        .with(column(&lanes, |lane| lane.1.0.0))
+        .with(column(&lanes, |lane| lane.1.1))
+        .with(column(&lanes, |lane| lane.1.2))
+        .with(now.0)
+}
+
+pub(super) fn add_deliveries(written: &[Written<'_>], now: Time) -> Staged {
+    with_deliveries(Staged::new(ADD_DELIVERIES), written, now)
+}
+
+fn with_deliveries(added: Staged, written: &[Written<'_>], now: Time) -> Staged {
+    added
+        .with(column(written, |row| row.new.id))
+        .with(column(written, |row| row.new.lane.0))
+        .with(column(written, |row| row.new.cause.0))
+        .with(column(written, |row| row.new.object))
+        .with(column(written, |row| row.new.route))
+        .with(column(written, |row| row.new.dest.0))
+        .with(column(written, |row| small(row.new.kind.code())))
+        .with(column(written, |row| row.new.rollout.map(|rollout| rollout.0)))
+        .with(column(written, |row| if row.by.is_some() { 2_i16 } else { 0 }))
+        .with(column(written, |row| row.by.map(|_| now.0)))
+        .with(column(written, |row| row.by.map(superseded_by)))
 }
 
 pub(super) fn superseded_by(delivery: i64) -> String {

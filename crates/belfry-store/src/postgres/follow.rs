@@ -10,13 +10,13 @@ use std::{
 };
 
 use belfry_core::Seq;
-use tokio::sync::Notify;
 
 use super::{
     CHANNEL, circuits,
     flight::Flight,
     link::{Link, step},
     place::Database,
+    voice::Voice,
 };
 use crate::{
     engine::{EngineError, Result},
@@ -26,6 +26,8 @@ use crate::{
 
 /// How often is looked what nobody said.
 const POLL: Duration = Duration::from_secs(10);
+/// How long nothing is said after something was.
+const SILENCE: Duration = Duration::from_millis(20);
 /// How long after a failure the next try comes.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -52,26 +54,18 @@ fn numbers(list: Option<&str>) -> impl Iterator<Item = i64> {
 pub(super) struct Follower {
     database: Arc<Database>,
     flight: Arc<Flight>,
-    voice: String,
+    voice: Arc<Voice>,
     clock: Clock,
     /// The first connection, until the thread takes it.
     first: Mutex<Option<Link>>,
-    stop: Notify,
     stopped: AtomicBool,
 }
 
 impl Follower {
     /// Makes the replica known, and listens from now on.
-    pub fn open(database: Arc<Database>, flight: Arc<Flight>, voice: String, clock: Clock) -> Result<Self> {
-        let follower = Self {
-            database,
-            flight,
-            voice,
-            clock,
-            first: Mutex::default(),
-            stop: Notify::new(),
-            stopped: AtomicBool::new(false),
-        };
+    pub fn open(database: Arc<Database>, flight: Arc<Flight>, voice: Arc<Voice>, clock: Clock) -> Result<Self> {
+        let follower =
+            Self { database, flight, voice, clock, first: Mutex::default(), stopped: AtomicBool::new(false) };
         let link = follower.connect()?;
         *follower.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
         Ok(follower)
@@ -79,12 +73,12 @@ impl Follower {
 
     /// How this replica begins what it says.
     pub fn voice(&self) -> &str {
-        &self.voice
+        self.voice.name()
     }
 
     pub fn stop(&self) {
         self.stopped.store(true, Relaxed);
-        self.stop.notify_one();
+        self.voice.nudge.notify_one();
     }
 
     fn connect(&self) -> Result<Link> {
@@ -125,11 +119,20 @@ impl Follower {
     fn follow(&self, mut link: Link, shared: &Shared) -> Result<()> {
         let beat = self.database.lease / 10;
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
+        let mut said: Option<Instant> = None;
         while !self.stopped.load(Relaxed) {
-            let Some(heard) = link.listen(beat.saturating_sub(renewed.elapsed()), &self.stop) else {
+            let silence = said.map_or(Duration::ZERO, |said| SILENCE.saturating_sub(said.elapsed()));
+            let most = if self.voice.has_news() { silence } else { Duration::MAX };
+            let Some(heard) = link.listen(beat.saturating_sub(renewed.elapsed()).min(most), &self.voice.nudge) else {
                 return Err(EngineError::Down("the connection is lost".into()));
             };
             self.hear(&mut link, &heard, shared)?;
+            if said.is_none_or(|said| said.elapsed() >= SILENCE)
+                && let Some(notice) = self.voice.take()
+            {
+                link.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &notice])?;
+                said = Some(Instant::now());
+            }
             if renewed.elapsed() >= beat {
                 self.renew(&mut link)?;
                 self.count(&mut link, shared)?;
@@ -148,7 +151,7 @@ impl Follower {
         let (mut head, mut dests, mut circuits) = (0, HashSet::new(), Vec::new());
         for notice in heard {
             let mut words = notice.splitn(5, ':');
-            if words.next() == Some(&self.voice) {
+            if words.next() == Some(self.voice.name()) {
                 continue;
             }
             head = words.next().and_then(|seq| seq.parse().ok()).unwrap_or(0).max(head);
@@ -220,7 +223,7 @@ impl Follower {
             self.flight.buried();
         }
         let asked = Instant::now();
-        let name = format!("{}-{}", self.voice, std::process::id());
+        let name = format!("{}-{}", self.voice.name(), std::process::id());
         let rows = link.query(ENTER, &[&name, &lease])?;
         if let Some(row) = rows.first() {
             self.flight.lease(row.get(0), asked);
@@ -238,7 +241,7 @@ impl Follower {
         let lanes = if dead.is_empty() { Vec::new() } else { link.query(TAKE_OVER, &[])? };
         let dests: HashSet<DestId> = lanes.iter().map(|row| DestId(row.get(0))).collect();
         if !dests.is_empty() {
-            link.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &format!("{}::*", self.voice)])?;
+            link.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &format!("{}::*", self.voice.name())])?;
         }
         link.batch("COMMIT")?;
         if !dead.is_empty() {

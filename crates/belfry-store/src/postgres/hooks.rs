@@ -7,7 +7,7 @@ use belfry_core::{ConfigKey, Seq, Time, limits};
 use super::{
     append::{column, small},
     filter::page_size,
-    link::Link,
+    link::{Link, Staged},
     read::PgReader,
     transaction::PgWriter,
 };
@@ -21,35 +21,38 @@ const ADD: &str = "INSERT INTO hook(seq, receiver, refused, at, delivery_id, ver
         $10::INT8[], $11::INT8[])";
 /// Keeps the latest of a Receiver. Those that it refused are counted by themselves, so that a stranger can't push out the
 /// others; and those whose delivery id is still to be remembered stay.
-const OLD: &str =
-    "SELECT h.seq FROM unnest($1::INT8[], $2::BOOL[], $3::INT8[]) t(receiver, refused, before) JOIN hook h
-        ON h.receiver = t.receiver AND h.refused = t.refused AND h.seq < t.before
-    WHERE h.seq < (SELECT seq FROM hook k WHERE k.receiver = t.receiver AND k.refused = t.refused
-        ORDER BY seq DESC LIMIT 1 OFFSET $4)
-    AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.event = h.seq AND d.state = 0)";
+const REMOVE_OLD: &str =
+    "WITH old AS (SELECT h.seq FROM unnest($1::INT8[], $2::BOOL[], $3::INT8[]) t(receiver, refused, before) JOIN hook h
+            ON h.receiver = t.receiver AND h.refused = t.refused AND h.seq < t.before
+        WHERE h.seq < (SELECT seq FROM hook k WHERE k.receiver = t.receiver AND k.refused = t.refused
+            ORDER BY seq DESC LIMIT 1 OFFSET $4)
+        AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.event = h.seq AND d.state = 0)),
+    gone AS (DELETE FROM delivery WHERE event = ANY(ARRAY(SELECT seq FROM old)) RETURNING id),
+    tried AS (DELETE FROM attempt WHERE delivery IN (SELECT id FROM gone))
+    DELETE FROM hook WHERE seq = ANY(ARRAY(SELECT seq FROM old))";
 const REMOVE: &str = "WITH gone AS (DELETE FROM delivery WHERE event = ANY($1) RETURNING id),
     tried AS (DELETE FROM attempt WHERE delivery IN (SELECT id FROM gone))
     DELETE FROM hook WHERE seq = ANY($1)";
 
 impl PgWriter {
-    pub(super) fn add_hooks(&mut self, hooks: &[NewHook<'_>]) -> Result<()> {
+    pub(super) fn add_hooks(&mut self, hooks: &[NewHook<'_>]) {
         if hooks.is_empty() {
-            return Ok(());
+            return;
         }
         let is_refused = |new: &NewHook<'_>| new.verdict == HookVerdict::Refused;
-        let (seqs, receivers) = (column(hooks, |new| new.seq.0), column(hooks, |new| new.receiver));
-        let refused = column(hooks, is_refused);
-        let at = column(hooks, |new| new.hook.at.0);
-        let ids = column(hooks, |new| new.hook.delivery_id.as_deref());
-        let verdicts = column(hooks, |new| small(new.verdict.code()));
-        let (reasons, events) = (column(hooks, |new| &*new.reason), column(hooks, |new| &*new.hook.event));
-        let bytes = column(hooks, |new| i64::try_from(new.hook.bytes).unwrap_or(i64::MAX));
-        let resources = column(hooks, |new| new.hook.triggers.len() as i64);
-        let merged = column(hooks, |new| i64::from(new.merged));
-        self.link()?.query(
-            ADD,
-            &[&seqs, &receivers, &refused, &at, &ids, &verdicts, &reasons, &events, &bytes, &resources, &merged],
-        )?;
+        let added = Staged::new(ADD)
+            .with(column(hooks, |new| new.seq.0))
+            .with(column(hooks, |new| new.receiver))
+            .with(column(hooks, is_refused))
+            .with(column(hooks, |new| new.hook.at.0))
+            .with(column(hooks, |new| new.hook.delivery_id.clone()))
+            .with(column(hooks, |new| small(new.verdict.code())))
+            .with(column(hooks, |new| new.reason.clone().into_owned()))
+            .with(column(hooks, |new| new.hook.event.clone()))
+            .with(column(hooks, |new| i64::try_from(new.hook.bytes).unwrap_or(i64::MAX)))
+            .with(column(hooks, |new| new.hook.triggers.len() as i64))
+            .with(column(hooks, |new| i64::from(new.merged)));
+        self.stage(added);
         let mut touched = BTreeMap::new();
         for new in hooks {
             let forgotten = new.seq.time().before(limits::HOOK_REPEAT).0;
@@ -57,24 +60,22 @@ impl PgWriter {
             self.head.seq = self.head.seq.max(new.seq.0);
         }
         let touched: Vec<_> = touched.into_iter().collect();
-        let (receivers, refused) = (column(&touched, |of| of.0.0), column(&touched, |of| of.0.1));
-        let (before, last) = (column(&touched, |of| of.1), i64::from(limits::HOOKS_KEPT) - 1);
-        let old = self.link()?.query(OLD, &[&receivers, &refused, &before, &last])?;
-        self.remove(&old.iter().map(|row| row.get(0)).collect::<Vec<i64>>()).map(drop)
+        let removed = Staged::new(REMOVE_OLD)
+            .with(column(&touched, |of| of.0.0))
+            .with(column(&touched, |of| of.0.1))
+            .with(column(&touched, |of| of.1))
+            .with(i64::from(limits::HOOKS_KEPT) - 1);
+        self.stage(removed);
     }
 
     pub(super) fn remove_hooks(&mut self, before: Seq) -> Result<u64> {
         let sql = "SELECT seq FROM hook WHERE seq < $1
              AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.event = hook.seq AND d.state = 0)";
-        let old = self.link()?.query(sql, &[&before.0])?;
-        self.remove(&old.iter().map(|row| row.get(0)).collect::<Vec<i64>>())
-    }
-
-    fn remove(&mut self, hooks: &[i64]) -> Result<u64> {
-        if !hooks.is_empty() {
-            self.link()?.query(REMOVE, &[&hooks])?;
+        let old: Vec<i64> = self.query(sql, &[&before.0])?.iter().map(|row| row.get(0)).collect();
+        if !old.is_empty() {
+            self.query(REMOVE, &[&old])?;
         }
-        Ok(hooks.len() as u64)
+        Ok(old.len() as u64)
     }
 }
 

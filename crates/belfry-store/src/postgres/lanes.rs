@@ -6,7 +6,7 @@ use belfry_core::Time;
 
 use super::{
     append::{Written, column, small},
-    link::step,
+    link::{Staged, step},
     transaction::PgWriter,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl PgWriter {
     ) -> Result<Vec<Written<'a>>> {
         let mut rooms: BTreeMap<LaneId, Room> = new.iter().map(|new| (new.lane, Room::default())).collect();
         let ids: Vec<i64> = rooms.keys().map(|lane| lane.0).collect();
-        let rows = self.link()?.pipeline(&[step(LOCK, [&ids]), step(WAITING, [&ids])])?;
+        let rows = self.pipeline(&[step(LOCK, [&ids]), step(WAITING, [&ids])])?;
         for row in &rows[0] {
             if let Some(room) = rooms.get_mut(&LaneId(row.get(0))) {
                 (room.due, room.first, room.claimed) = (row.get(1), row.get(2), row.get(3));
@@ -88,33 +88,37 @@ impl PgWriter {
                 added.woken.push(new.dest);
             }
         }
-        self.write_rooms(&rooms, &gone, now)?;
+        self.write_rooms(&rooms, &gone, now);
         Ok(new.iter().map(|new| Written { new, by: gone.get(&new.id).copied() }).collect())
     }
 
-    fn write_rooms(&mut self, rooms: &BTreeMap<LaneId, Room>, gone: &BTreeMap<i64, i64>, now: Time) -> Result<()> {
-        let (old, by): (Vec<i64>, Vec<i64>) = gone.iter().unzip();
+    fn write_rooms(&mut self, rooms: &BTreeMap<LaneId, Room>, gone: &BTreeMap<i64, i64>, now: Time) {
         let put: Vec<(&NewDelivery, Option<i64>)> =
             rooms.values().filter_map(|room| Some((room.newest.as_ref()?, room.due))).collect();
-        let (ids, dests) = (column(&put, |put| put.0.lane.0), column(&put, |put| put.0.dest.0));
-        let (dues, tails) = (column(&put, |put| put.1), column(&put, |put| put.0.id));
-        let kinds = column(&put, |put| small(put.0.kind.code()));
-        let rollouts = column(&put, |put| put.0.rollout.map(|rollout| rollout.0));
-        let put = step(PUT, [&ids, &dests, &dues, &tails, &kinds, &rollouts]);
-        self.link()?.pipeline(&[step(SUPERSEDE, [&old, &by, &now.0]), put])?;
-        Ok(())
+        if !gone.is_empty() {
+            let (old, by): (Vec<i64>, Vec<i64>) = gone.iter().unzip();
+            self.stage(Staged::new(SUPERSEDE).with(old).with(by).with(now.0));
+        }
+        let put = Staged::new(PUT)
+            .with(column(&put, |put| put.0.lane.0))
+            .with(column(&put, |put| put.0.dest.0))
+            .with(column(&put, |put| put.1))
+            .with(column(&put, |put| put.0.id))
+            .with(column(&put, |put| small(put.0.kind.code())))
+            .with(column(&put, |put| put.0.rollout.map(|rollout| rollout.0)));
+        self.stage(put);
     }
 
     pub(super) fn give_up(&mut self, deliveries: &[i64], reason: &str, now: Time) -> Result<Vec<(DestId, u64)>> {
         // What is in flight is left alone: nobody claims the others while they are locked.
         let lock = "SELECT id FROM lane WHERE owner IS NULL
              AND id IN (SELECT lane FROM delivery WHERE id = ANY($1) AND state = 0) ORDER BY id FOR UPDATE";
-        let ids: Vec<i64> = self.link()?.query(lock, &[&deliveries])?.iter().map(|row| row.get(0)).collect();
+        let ids: Vec<i64> = self.query(lock, &[&deliveries])?.iter().map(|row| row.get(0)).collect();
         let kill = "UPDATE delivery SET state = 3, settled = $3, answer = $4
              WHERE id = ANY($1) AND state = 0 AND lane = ANY($2) RETURNING dest";
         let idle = "UPDATE lane SET due = NULL WHERE id = ANY($1)
              AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.lane = lane.id AND d.state = 0)";
-        let rows = self.link()?.pipeline(&[step(kill, [&deliveries, &ids, &now.0, &reason]), step(idle, [&ids])])?;
+        let rows = self.pipeline(&[step(kill, [&deliveries, &ids, &now.0, &reason]), step(idle, [&ids])])?;
         let mut killed: HashMap<DestId, u64> = HashMap::new();
         for row in &rows[0] {
             *killed.entry(DestId(row.get(0))).or_default() += 1;

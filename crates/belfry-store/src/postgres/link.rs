@@ -12,9 +12,10 @@ use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState, type
 use super::place::Database;
 use crate::engine::{EngineError, Result};
 
-/// What every connection is told. A replica that hangs must not hold the append lock for long: it loses it before the others
+/// What every connection is told. Each statement must see what was there when it began, or who waited for the append lock would miss
+/// what was appended meanwhile. A replica that hangs must not hold the append lock for long: it loses it before the others
 /// give up waiting.
-const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC';
+const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC'; SET default_transaction_isolation = 'read committed';
     SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '8s'; SET statement_timeout = '10s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 /// How long an answer may take; a little more than the server gives itself.
@@ -24,14 +25,50 @@ const PATIENCE: Duration = Duration::from_secs(12);
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
 /// A statement and its parameters.
+#[derive(Clone)]
 pub(super) struct Step<'a> {
     sql: &'a str,
     params: Vec<Param<'a>>,
+    /// It is several statements.
+    script: bool,
+}
+
+impl<'a> Step<'a> {
+    pub fn new(sql: &'a str, params: &[Param<'a>]) -> Self {
+        Self { sql, params: params.to_vec(), script: false }
+    }
+
+    /// Statements without parameters, which are answered together, with nothing. They are parsed each time.
+    pub fn script(sql: &'a str) -> Self {
+        Self { sql, params: Vec::new(), script: true }
+    }
 }
 
 /// A statement of a pipeline.
 pub(super) fn step<'a, const N: usize>(sql: &'a str, params: [Param<'a>; N]) -> Step<'a> {
-    Step { sql, params: params.to_vec() }
+    Step::new(sql, &params)
+}
+
+/// A statement that owns its parameters, so that it can wait until others are sent.
+pub(super) struct Staged {
+    sql: &'static str,
+    params: Vec<Box<dyn ToSql + Send + Sync>>,
+}
+
+impl Staged {
+    pub fn new(sql: &'static str) -> Self {
+        Self { sql, params: Vec::new() }
+    }
+
+    /// With the next parameter.
+    pub fn with(mut self, param: impl ToSql + Send + Sync + 'static) -> Self {
+        self.params.push(Box::new(param));
+        self
+    }
+
+    pub fn step(&self) -> Step<'_> {
+        Step { sql: self.sql, params: self.params.iter().map(|param| &**param as Param<'_>).collect(), script: false }
+    }
 }
 
 /// One connection.
@@ -94,20 +131,23 @@ impl Link {
     }
 
     pub fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let mut answers = self.pipeline(&[Step { sql, params: params.to_vec() }])?;
+        let mut answers = self.pipeline(&[Step::new(sql, params)])?;
         Ok(answers.pop().unwrap_or_default())
     }
 
     /// Sends all steps at once; their rows, in order. The first that fails decides.
     pub fn pipeline(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
         self.wait(async |client, statements| {
-            for step in steps {
+            for step in steps.iter().filter(|step| !step.script) {
                 if !statements.contains_key(step.sql) {
                     let statement = client.prepare(step.sql).await?;
                     statements.insert(step.sql.to_owned(), statement);
                 }
             }
-            let sent = steps.iter().filter_map(|step| Some(client.query(statements.get(step.sql)?, &step.params)));
+            let sent = steps.iter().map(async |step| match statements.get(step.sql) {
+                Some(statement) => client.query(statement, &step.params).await,
+                None => client.batch_execute(step.sql).await.map(|()| Vec::new()),
+            });
             join_all(sent).await.into_iter().collect()
         })
     }

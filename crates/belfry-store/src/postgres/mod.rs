@@ -26,12 +26,13 @@ mod survey;
 mod tls;
 mod transaction;
 mod transfer;
+mod voice;
 mod walk;
 
 use std::sync::Arc;
 
 pub use self::place::Database;
-use self::{flight::Flight, follow::Follower, link::Link, read::PgReader, transaction::PgWriter};
+use self::{flight::Flight, follow::Follower, link::Link, read::PgReader, transaction::PgWriter, voice::Voice};
 pub(crate) use self::{
     survey::survey,
     transfer::{dump, load},
@@ -40,6 +41,10 @@ use crate::{OpenError, engine::EngineError, types::Options};
 
 /// The channel of notifications.
 const CHANNEL: &str = "belfry";
+
+/// The append lock: whoever holds it is alone in changing events, states and deliveries. Not the lock of a row: for that one
+/// waits in two steps, and then looks at the row anew.
+const APPEND_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('belfry append'), hashtext(current_schema()))";
 
 /// Opens the database, and brings it to the schema of this version.
 pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, PgReader), OpenError> {
@@ -53,10 +58,9 @@ pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, 
     }
     // Before anything is read: what comes later is caught up with.
     let seq = link.query_once("SELECT seq FROM head", &[]).map_err(failed)?.first().map_or(0, |row| row.get(0));
-    // Marks what this process says on the channel.
-    let voice = format!("{:016x}", fastrand::u64(..));
+    let voice = Arc::new(Voice::new());
     let follower =
-        Follower::open(Arc::clone(&database), Arc::clone(&flight), voice.clone(), Arc::clone(&options.clock));
+        Follower::open(Arc::clone(&database), Arc::clone(&flight), Arc::clone(&voice), Arc::clone(&options.clock));
     let follower = follower.map_err(failed)?;
     let (place, writing) = (Arc::clone(&database), Arc::clone(&flight));
     partition::prepare(&mut link, (options.clock)()).map_err(failed)?;

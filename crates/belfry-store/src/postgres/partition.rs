@@ -5,6 +5,7 @@ use std::{thread, time::Instant};
 use belfry_core::{Seq, Time};
 
 use super::{
+    APPEND_LOCK,
     append::ROW,
     link::{Link, step},
     read::PgReader,
@@ -126,7 +127,7 @@ impl PgReader {
 fn drop_day(link: &mut Link, day: Day) -> Result<u64> {
     let (table, (from, to)) = (day.table(), day.range());
     // Under the append lock: nothing is put in line again meanwhile. And in this order, as all who write to it.
-    link.batch("BEGIN; SELECT seq FROM head FOR UPDATE")?;
+    link.batch(&format!("BEGIN; {APPEND_LOCK}"))?;
     let count = format!("SELECT count(*), COALESCE(sum(octet_length(body)), 0)::INT8 FROM {table}");
     let before = count_of(&link.query_once(&count, &[])?)?;
     link.batch(&format!("ALTER TABLE event DETACH PARTITION {table}"))?;

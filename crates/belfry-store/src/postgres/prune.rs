@@ -34,18 +34,18 @@ impl PgWriter {
             step(PRESENT, [&kinds, &namespaces, &names, &bodies]),
             step(ABSENT, [&kinds, &namespaces, &names, &now.0]),
         ];
-        self.link()?.pipeline(&steps).map(drop)
+        self.pipeline(&steps).map(drop)
     }
 
     pub(super) fn remove_events(&mut self, events: &[Seq], which: Prunable) -> Result<u64> {
         let seqs = column(events, |seq| seq.0);
         let well = which == Prunable::SettledWell;
         let sql = format!("SELECT old.seq FROM unnest($1::INT8[]) old(seq) WHERE NOT {NEEDED}");
-        let unneeded: Vec<i64> = self.link()?.query(&sql, &[&seqs, &well])?.iter().map(|row| row.get(0)).collect();
+        let unneeded: Vec<i64> = self.query(&sql, &[&seqs, &well])?.iter().map(|row| row.get(0)).collect();
         let deliveries = "WITH gone AS (DELETE FROM delivery WHERE event = ANY($1) RETURNING id)
              DELETE FROM attempt WHERE delivery IN (SELECT id FROM gone)";
         let events = "DELETE FROM event WHERE seq = ANY($1) RETURNING octet_length(body)::INT8";
-        let rows = self.link()?.pipeline(&[step(deliveries, [&unneeded]), step(events, [&unneeded])])?;
+        let rows = self.pipeline(&[step(deliveries, [&unneeded]), step(events, [&unneeded])])?;
         let bytes: i64 = rows[1].iter().map(|row| ROW + row.get::<_, i64>(0)).sum();
         self.head.bytes = (self.head.bytes - bytes).max(0);
         Ok(rows[1].len() as u64)

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use super::{
     append::{column, read_state, small},
     filter::{Where, objects, page_size, text},
-    link::Link,
+    link::{Link, Staged},
     names::Known,
     read::PgReader,
     transaction::PgWriter,
@@ -50,69 +50,42 @@ const WRITE: &str = "INSERT INTO rollout(id, object, rev, digest, revision, orig
         last_event = excluded.last_event";
 
 impl PgWriter {
-    pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) -> Result<()> {
-        if rollouts.is_empty() {
-            return Ok(());
-        }
+    pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) {
+        let Some(newest) = rollouts.keys().next_back() else { return };
+        self.head.seq = self.head.seq.max(newest.0);
         let rows: Vec<(i64, i64, &Rollout)> =
             rollouts.iter().map(|(id, (object, rollout))| (id.0, *object, rollout)).collect();
         let next = |row: &(i64, i64, &Rollout)| row.2.superseded_by.clone();
         let own = |rollout: &Rollout| rev::number(&rollout.revision);
         let commit = |rollout: &Rollout| rollout.commit.as_deref().map(rev::number);
-        let ids = column(&rows, |row| row.0);
-        let objects = column(&rows, |row| row.1);
-        let revs = column(&rows, |row| commit(row.2).unwrap_or(own(row.2)));
-        let digests = column(&rows, |row| commit(row.2).filter(|of| *of != own(row.2)).map(|_| own(row.2)));
-        let revisions = column(&rows, |row| &*row.2.revision);
-        let origins = column(&rows, |row| row.2.origin_revision.as_deref());
-        let commits = column(&rows, |row| row.2.commit.as_deref());
-        let tokens = column(&rows, |row| row.2.token.as_deref());
-        let oci_digests = column(&rows, |row| row.2.oci_digest.as_deref());
-        let states = column(&rows, |row| small(row.2.state.code()));
-        let started = column(&rows, |row| row.2.started.0);
-        let finished = column(&rows, |row| row.2.finished.map(|at| at.0));
-        let first_successes = column(&rows, |row| row.2.first_success.map(|at| at.0));
-        let attempts = column(&rows, |row| i64::from(row.2.attempts));
-        let reasons = column(&rows, |row| &*row.2.reason);
-        let messages = column(&rows, |row| &*row.2.message);
-        let superseded = column(&rows, |row| next(row).map(|next| next.id.0));
-        let successors = column(&rows, |row| next(row).map(|next| next.revision));
-        let successor_commits = column(&rows, |row| next(row).and_then(|next| next.commit));
-        let last = column(&rows, |row| row.2.last_event.0);
-        self.link()?.query(
-            WRITE,
-            &[
-                &ids,
-                &objects,
-                &revs,
-                &digests,
-                &revisions,
-                &origins,
-                &commits,
-                &tokens,
-                &oci_digests,
-                &states,
-                &started,
-                &finished,
-                &first_successes,
-                &attempts,
-                &reasons,
-                &messages,
-                &superseded,
-                &successors,
-                &successor_commits,
-                &last,
-            ],
-        )?;
-        let newest = ids.into_iter().max().unwrap_or(0);
-        self.head.seq = self.head.seq.max(newest);
-        Ok(())
+        let written = Staged::new(WRITE)
+            .with(column(&rows, |row| row.0))
+            .with(column(&rows, |row| row.1))
+            .with(column(&rows, |row| commit(row.2).unwrap_or(own(row.2))))
+            .with(column(&rows, |row| commit(row.2).filter(|of| *of != own(row.2)).map(|_| own(row.2))))
+            .with(column(&rows, |row| row.2.revision.clone()))
+            .with(column(&rows, |row| row.2.origin_revision.clone()))
+            .with(column(&rows, |row| row.2.commit.clone()))
+            .with(column(&rows, |row| row.2.token.clone()))
+            .with(column(&rows, |row| row.2.oci_digest.clone()))
+            .with(column(&rows, |row| small(row.2.state.code())))
+            .with(column(&rows, |row| row.2.started.0))
+            .with(column(&rows, |row| row.2.finished.map(|at| at.0)))
+            .with(column(&rows, |row| row.2.first_success.map(|at| at.0)))
+            .with(column(&rows, |row| i64::from(row.2.attempts)))
+            .with(column(&rows, |row| row.2.reason.clone()))
+            .with(column(&rows, |row| row.2.message.clone()))
+            .with(column(&rows, |row| next(row).map(|next| next.id.0)))
+            .with(column(&rows, |row| next(row).map(|next| next.revision)))
+            .with(column(&rows, |row| next(row).and_then(|next| next.commit)))
+            .with(column(&rows, |row| row.2.last_event.0));
+        self.stage(written);
     }
 
     pub(super) fn remove_rollouts(&mut self, rollouts: &[Seq]) -> Result<u64> {
         let ids = column(rollouts, |id| id.0);
         let sql = format!("DELETE FROM rollout r WHERE r.id = ANY($1) AND {UNNEEDED} RETURNING 1");
-        Ok(self.link()?.query(&sql, &[&ids])?.len() as u64)
+        Ok(self.query(&sql, &[&ids])?.len() as u64)
     }
 }
 

@@ -17,8 +17,8 @@ const NEEDED: i64 = 1;
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('belfry'), hashtext(current_schema()))";
 
 /// Of events that another Belfry passed on `ident` is the number of their id, and `via` names the stores that they were in.
-/// `head` has one row, whose lock is the append lock: whoever holds it is alone in changing events, states and deliveries. Lanes
-/// are claimed without it: their rows' locks guard `owner`.
+/// `head` has one row, which says where appending left off. Lanes are claimed without the append lock: their rows' locks guard
+/// `owner`.
 const FIRST: &str = "
 CREATE TABLE head(
     one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK(one), seq BIGINT NOT NULL, event BIGINT NOT NULL, delivery BIGINT NOT NULL,

@@ -8,7 +8,7 @@ use std::{
 use belfry_core::{Seq, Time};
 
 use super::{
-    append::{Columns, Written, column, small},
+    append::{Written, add_deliveries, column, small},
     flight::Owner,
     lanes::is_state,
     link::step,
@@ -104,7 +104,7 @@ impl PgWriter {
     fn lock_own(&mut self, lanes: impl Iterator<Item = LaneId>) -> Result<HashMap<LaneId, Settling>> {
         let held: HashMap<LaneId, Owner> = lanes.filter_map(|lane| Some((lane, self.flight.holder(lane)?.0))).collect();
         let ids: Vec<i64> = held.keys().map(|lane| lane.0).collect();
-        let rows = self.link()?.query(LOCK, &[&ids])?;
+        let rows = self.query(LOCK, &[&ids])?;
         let own = rows.iter().filter(|row| held.get(&LaneId(row.get(0))) == Some(&row.get(1)));
         Ok(own
             .map(|row| (LaneId(row.get(0)), Settling { kind: row.get(2), tail: row.get(3), woken: row.get(4) }))
@@ -147,7 +147,7 @@ impl PgWriter {
         let statuses = column(&tried, |row| row.1.status.map(i32::from));
         let outcomes = column(&tried, |row| small(row.1.outcome.code()));
         let errors = column(&tried, |row| &*row.1.error);
-        let changed = self.link()?.query(
+        let changed = self.query(
             RESULTS,
             &[&ids, &states, &counts, &settled, &answers, &of, &numbers, &at, &took, &statuses, &outcomes, &errors],
         )?;
@@ -191,7 +191,7 @@ impl PgWriter {
         if !going_on.is_empty() {
             steps.push(step(KNOWN, [&going_on]));
         }
-        let rows = self.link()?.pipeline(&steps)?;
+        let rows = self.pipeline(&steps)?;
         let (down, finished) = if ids.is_empty() { (None, rows.first()) } else { (rows.first(), rows.get(1)) };
         let mut settled: HashMap<LaneId, Settled> = HashMap::new();
         for row in finished.into_iter().flatten() {
@@ -208,10 +208,10 @@ impl PgWriter {
     fn step_aside(&mut self, finish: &Finish, lane: LaneId, dest: DestId, due: Time) -> Result<bool> {
         let Some(delivery) = finish.step_aside else { return Ok(false) };
         let aside = LaneId::aside(delivery);
-        if aside == lane || self.link()?.query(STEP_ASIDE[0], &[&delivery, &aside.0, &lane.0])?.is_empty() {
+        if aside == lane || self.query(STEP_ASIDE[0], &[&delivery, &aside.0, &lane.0])?.is_empty() {
             return Ok(false);
         }
-        self.link()?.query(STEP_ASIDE[1], &[&aside.0, &dest.0, &due.0, &delivery])?;
+        self.query(STEP_ASIDE[1], &[&aside.0, &dest.0, &due.0, &delivery])?;
         Ok(true)
     }
 
@@ -219,7 +219,7 @@ impl PgWriter {
     pub(super) fn give_back(&mut self, lanes: &[LaneId]) -> Result<Vec<DestId>> {
         let own: Vec<i64> = self.lock_own(lanes.iter().copied())?.into_keys().map(|lane| lane.0).collect();
         let dests: Vec<DestId> = lanes.iter().filter_map(|lane| Some(self.flight.holder(*lane)?.1)).collect();
-        self.link()?.query("UPDATE lane SET owner = NULL, first = NULL, woken = FALSE WHERE id = ANY($1)", &[&own])?;
+        self.query("UPDATE lane SET owner = NULL, first = NULL, woken = FALSE WHERE id = ANY($1)", &[&own])?;
         self.freed.extend(lanes);
         self.news.extend(&dests);
         Ok(dests)
@@ -234,7 +234,7 @@ impl PgWriter {
         let sql =
             "SELECT d.state, d.event, d.object, d.route, d.dest, d.kind, d.rollout, d.lane, c.kind, c.namespace, c.name
              FROM delivery d JOIN config c ON c.id = d.dest WHERE d.id = $1";
-        let rows = self.link()?.query(sql, &[&delivery])?;
+        let rows = self.query(sql, &[&delivery])?;
         let Some(row) = rows.first() else { return Ok(Err(RedeliverError::Unknown(delivery))) };
         if row.get::<_, i16>(0) == small(DeliveryState::Pending.code()) {
             return Ok(Err(RedeliverError::Pending(delivery)));
@@ -259,12 +259,11 @@ impl PgWriter {
             // The tail stays where the newest event left it: what waits there is still the newest.
             let sql = "INSERT INTO lane(id, dest, kind, due, tail) VALUES($1, $2, 0, $3, $4)
                  ON CONFLICT(id) DO UPDATE SET due = COALESCE(lane.due, excluded.due)";
-            self.link()?.query(sql, &[&new.lane.0, &new.dest.0, &now.0, &id])?;
+            self.query(sql, &[&new.lane.0, &new.dest.0, &now.0, &id])?;
         } else {
             self.make_room(&[&new], now, &mut added)?;
         }
-        let columns = Columns::of(&[Written { new: &new, by: None }], now);
-        self.link()?.pipeline(&[columns.step()])?;
+        self.stage(add_deliveries(&[Written { new: &new, by: None }], now));
         self.head.delivery = id;
         self.news.insert(new.dest);
         let superseded = added.closed.iter().map(|(_, count)| count).sum();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    APPEND_LOCK,
     append::{ROW, read_state},
     link::{Link, Param, step},
     partition,
@@ -246,7 +247,7 @@ pub(crate) fn load(database: &Database) -> Result<PgLoad, TransferError> {
     no_replicas(&mut link)?;
     link.batch("BEGIN").map_err(failed)?;
     // Whoever appends in spite of all that has to wait, and then sees what there is.
-    link.query_once("SELECT seq FROM head FOR UPDATE", &[]).map_err(failed)?;
+    link.query_once(APPEND_LOCK, &[]).map_err(failed)?;
     must_be_empty(&mut link)?;
     let days = partition::Days::known(&mut link).map_err(failed)?;
     Ok(PgLoad { link, batch: None, days })

@@ -56,13 +56,11 @@ impl PgWriter {
         let rows: Vec<(i64, i64, &Rollout)> =
             rollouts.iter().map(|(id, (object, rollout))| (id.0, *object, rollout)).collect();
         let next = |row: &(i64, i64, &Rollout)| row.2.superseded_by.clone();
-        let own = |rollout: &Rollout| rev::number(&rollout.revision);
-        let commit = |rollout: &Rollout| rollout.commit.as_deref().map(rev::number);
         let written = Staged::new(WRITE)
             .with(column(&rows, |row| row.0))
             .with(column(&rows, |row| row.1))
-            .with(column(&rows, |row| commit(row.2).unwrap_or(own(row.2))))
-            .with(column(&rows, |row| commit(row.2).filter(|of| *of != own(row.2)).map(|_| own(row.2))))
+            .with(column(&rows, |row| rev::of_rollout(row.2).0))
+            .with(column(&rows, |row| rev::of_rollout(row.2).1))
             .with(column(&rows, |row| row.2.revision.clone()))
             .with(column(&rows, |row| row.2.origin_revision.clone()))
             .with(column(&rows, |row| row.2.commit.clone()))

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit};
@@ -13,6 +14,9 @@ use crate::OpenError;
 pub(super) const FILE: &str = "belfry.db";
 /// Name of the file whose lock says that the folder is in use.
 const LOCK: &str = "belfry.lock";
+/// How often, and after how long each time, a folder that is in use is tried again.
+const MOMENTS: u32 = 20;
+const MOMENT: Duration = Duration::from_millis(10);
 /// Bytes of one value; well above the largest body.
 const VALUE: i32 = 16 << 20;
 /// Pages of the write-ahead log after which a commit checkpoints by itself.
@@ -124,10 +128,16 @@ impl Place {
         let path = folder.join(LOCK);
         let options = OpenOptions::new().create(true).truncate(false).write(true).to_owned();
         let lock = options.open(&path).map_err(io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { file: folder.join(FILE), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+        // Who has just let go of it may have started another process, which has it open until it becomes that.
+        let mut left = MOMENTS;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { file: folder.join(FILE), _lock: lock }),
+                Err(TryLockError::WouldBlock) if left > 0 => std::thread::sleep(MOMENT),
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { folder: folder.to_owned() }),
+                Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+            }
+            left -= 1;
         }
     }
 
@@ -150,7 +160,7 @@ impl Place {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE)?;
         connection.set_prepared_statement_cache_capacity(64);
         plan_once(connection)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(Duration::from_secs(5))?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         let done = usize::try_from(version).unwrap_or(usize::MAX);
@@ -204,7 +214,7 @@ impl Place {
     pub fn reader_of(file: &Path) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(Duration::from_secs(5))?;
         connection.set_prepared_statement_cache_capacity(32);
         plan_once(&connection)?;
         connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY")?;

@@ -54,7 +54,7 @@ impl<'a> Revision<'a> {
 /// Whether two revisions are the same one: by their hashes when both have one, of which one may be the beginning of the
 /// other; else as they are written, but that the `+digest` of a chart version counts only where both name one.
 pub fn same(a: &str, b: &str) -> bool {
-    Revision::parse(a).is_same(a, b)
+    a == b || are_same((a, Revision::parse(a)), (b, Revision::parse(b)))
 }
 
 fn are_same((a, left): (&str, Revision<'_>), (b, right): (&str, Revision<'_>)) -> bool {

@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for Rollout {
             reason: if follows(REASON) { USUAL.into() } else { packed.reason.unwrap_or_default().into_owned() },
             message: packed.message.into_owned(),
             superseded_by: packed.superseded_by.map(Cow::into_owned),
-            rests: packed.rests || packed.left_out & RESTS != 0,
+            rests: packed.rests || follows(RESTS),
         })
     }
 }

@@ -55,12 +55,13 @@ impl PgWriter {
         self.head.seq = self.head.seq.max(newest.0);
         let rows: Vec<(i64, i64, &Rollout)> =
             rollouts.iter().map(|(id, (object, rollout))| (id.0, *object, rollout)).collect();
+        let (revs, digests): (Vec<i64>, Vec<Option<i64>>) = rows.iter().map(|row| rev::of_rollout(row.2)).unzip();
         let next = |row: &(i64, i64, &Rollout)| row.2.superseded_by.clone();
         let written = Staged::new(WRITE)
             .with(column(&rows, |row| row.0))
             .with(column(&rows, |row| row.1))
-            .with(column(&rows, |row| rev::of_rollout(row.2).0))
-            .with(column(&rows, |row| rev::of_rollout(row.2).1))
+            .with(revs)
+            .with(digests)
             .with(column(&rows, |row| row.2.revision.clone()))
             .with(column(&rows, |row| row.2.origin_revision.clone()))
             .with(column(&rows, |row| row.2.commit.clone()))

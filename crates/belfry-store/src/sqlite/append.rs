@@ -115,7 +115,7 @@ impl Writer for SqliteWriter {
         self.add_deliveries(appends, now, &mut added)?;
         self.add_hooks(&appends.hooks)?;
         if let Some(deferred) = &mut self.deferred {
-            deferred.gather(appends, self.last.seq);
+            deferred.gather_events(&appends.events);
         }
         Ok(added)
     }

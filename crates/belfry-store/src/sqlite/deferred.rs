@@ -5,16 +5,13 @@
 //! many to a page. What came since is at the end of the log, where questions look for it: `indexed.upto` says where that begins.
 //! Memory only knows what the database says: after a crash, or a transaction that came to nothing, it is read from there.
 
-use std::{collections::HashSet, ops::Bound};
+use std::collections::HashSet;
 
 use belfry_core::Seq;
 use rusqlite::Connection;
 
 use super::read::all;
-use crate::{
-    engine::{Appends, Result},
-    rev,
-};
+use crate::engine::{NewEvent, Result};
 
 /// Entries that are gathered before they are sorted: of some 5,000 events, through whose numbers a question looks in a millisecond.
 const RUN: usize = if cfg!(test) { 24 } else { 16_384 };
@@ -82,16 +79,19 @@ impl Deferred {
         Ok(Self { gathered, indexed, ..Self::default() })
     }
 
-    /// Gathers what a batch adds to the log after this number.
-    pub fn gather(&mut self, appends: &Appends<'_>, last: Seq) {
+    /// Gathers events that a batch adds.
+    pub fn gather_events(&mut self, events: &[NewEvent<'_>]) {
         let before = self.gathered.len();
-        for event in &appends.events {
+        for event in events {
             of_event(event.object, event.rev, event.seq.0, &mut self.gathered);
         }
-        for (id, (_, rollout)) in appends.rollouts.range((Bound::Excluded(last), Bound::Unbounded)) {
-            self.gathered.push(Entry { index: Index::RolloutRev, key: rev::of_rollout(rollout).0, number: id.0 });
-        }
         self.new += self.gathered.len() - before;
+    }
+
+    /// Gathers a rollout that began in this batch.
+    pub fn gather_rollout(&mut self, id: Seq, rev: i64) {
+        self.gathered.push(Entry { index: Index::RolloutRev, key: rev, number: id.0 });
+        self.new += 1;
     }
 
     /// Puts some of it in, in the transaction that goes on.

@@ -85,6 +85,9 @@ impl SqliteWriter {
             };
             if *id > self.last.seq {
                 write(&mut add)?;
+                if let Some(deferred) = &mut self.deferred {
+                    deferred.gather_rollout(*id, rev);
+                }
             } else if write(&mut change)? == 0 {
                 // One that was removed, and that its object still remembers.
                 write(&mut add)?;

@@ -33,6 +33,7 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
         }
     }
     broken.extend(unmerged(root)?);
+    broken.extend(run_command(root)?);
     broken.extend(core_dependencies(root)?);
     if broken.is_empty() {
         return Ok(());
@@ -56,26 +57,20 @@ fn unmerged(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(broken)
 }
 
+/// The README's `cargo run` must know which binary that is.
+fn run_command(root: &Path) -> anyhow::Result<Option<String>> {
+    let output = cargo(root, &["metadata", "--locked", "--no-deps", "--format-version", "1"])?;
+    let metadata: serde_json::Value = serde_json::from_str(&output).context("cargo metadata isn't JSON")?;
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let run: Vec<&str> = packages.iter().filter_map(|package| package["default_run"].as_str()).collect();
+    Ok((run != ["belfry"]).then(|| format!("`cargo run` is for {run:?}: exactly belfry must have default-run")))
+}
+
 fn core_dependencies(root: &Path) -> anyhow::Result<Vec<String>> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "tree",
-            "--locked",
-            "--package",
-            "belfry-core",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ])
-        .current_dir(root)
-        .output()?;
-    if !output.status.success() {
-        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    let tree = cargo(
+        root,
+        &["tree", "--locked", "--package", "belfry-core", "--edges", "normal", "--prefix", "none", "--format", "{p}"],
+    )?;
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     let mut broken: Vec<String> = names
         .filter(|name| FORBIDDEN_IN_CORE.contains(name))
@@ -83,6 +78,18 @@ fn core_dependencies(root: &Path) -> anyhow::Result<Vec<String>> {
         .collect();
     broken.dedup();
     Ok(broken)
+}
+
+/// What cargo says.
+fn cargo(root: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(arguments)
+        .current_dir(root)
+        .output()?;
+    if !output.status.success() {
+        bail!("cargo {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {

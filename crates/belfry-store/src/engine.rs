@@ -37,13 +37,16 @@ pub(crate) enum EngineError {
     /// For reasons of its own.
     #[error("{0}")]
     Down(String),
+    /// Others appended meanwhile what this depends on: it is to be decided anew.
+    #[error("other replicas were faster")]
+    Overtaken,
 }
 
 impl From<EngineError> for StoreError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Data(detail) => Self::Invalid(detail),
-            EngineError::Down(detail) => Self::Down(detail),
+            EngineError::Down(_) | EngineError::Overtaken => Self::Down(error.to_string()),
         }
     }
 }
@@ -58,9 +61,22 @@ pub(crate) struct Remembered {
     pub body_hash: u64,
 }
 
-/// What is known once the append lock is held.
+/// What is in a batch, as far as it matters to how it is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Events that depend on nothing but their objects, and put nothing into state lanes.
+    Events,
+    /// Outcomes: settlements and releases.
+    Outcomes,
+    /// Whatever there is.
+    Any,
+}
+
+/// What is known once a batch is begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
+    /// The append lock is held.
+    pub locked: bool,
     /// The last event, webhook or rollout.
     pub seq: Seq,
     /// The last delivery.
@@ -139,6 +155,8 @@ pub(crate) struct Appends<'a> {
     pub rollouts: BTreeMap<Seq, (i64, Rollout)>,
     /// Events that were repeated.
     pub repeats: Vec<Seq>,
+    /// The objects whose states all of this was decided from.
+    pub objects: Vec<i64>,
 }
 
 impl Appends<'_> {
@@ -216,10 +234,15 @@ pub(crate) struct Size {
     pub free: u64,
 }
 
-/// The writing half. Between `begin` and `commit` or `rollback` it holds the append lock, and whatever of a lane is
-/// decided is decided while that lane can't change.
+/// The writing half. Between `begin` and `commit` or `rollback` it holds the append lock, or makes sure by the commit that
+/// nobody else appended what matters; whatever of a lane is decided is decided while that lane can't change.
 pub(crate) trait Writer: Send {
-    fn begin(&mut self, tail: Seq) -> Result<Begun>;
+    /// Without the append lock, perhaps, if the load allows for it: the commit may turn out to be overtaken then.
+    fn begin(&mut self, tail: Seq, load: Load) -> Result<Begun>;
+    /// Whether outcomes had better be written apart from what needs the append lock.
+    fn is_contended(&self) -> bool {
+        false
+    }
     /// Before `begin`: objects whose states may be asked for after it, if others changed them since or, as it says, before.
     fn foresee(&mut self, _objects: Vec<(i64, bool)>) {}
     /// Webhooks that other writers recorded before what `begin` began, since this was asked last.

@@ -207,12 +207,12 @@ impl<'a> Folded<'a> {
         inputs: &[Input<'a>],
         numbers: &mut Numbers,
         options: &Options,
+        now: Time,
     ) -> Result<(Self, Appends<'a>)> {
         let mut folded = Self::default();
         let mut appends = Appends::default();
         folded.load(memory, engine, inputs)?;
         for input in inputs {
-            let now = (options.clock)();
             let answer = match input {
                 Input::Event(candidate) => {
                     Answered::Event(folded.event(candidate, &mut appends, memory, numbers, options, now))
@@ -222,6 +222,7 @@ impl<'a> Folded<'a> {
             };
             folded.answers.push(answer);
         }
+        appends.objects = folded.objects.values().map(|row| row.id).collect();
         Ok((folded, appends))
     }
 

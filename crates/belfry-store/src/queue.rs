@@ -134,11 +134,15 @@ impl State {
     /// A batch, out of the line.
     fn take(&mut self) -> Vec<Job> {
         let jobs = self.batch();
+        self.taken(&jobs);
+        jobs
+    }
+
+    fn taken(&mut self, jobs: &[Job]) {
         for bytes in jobs.iter().filter_map(Job::weight) {
             self.events -= 1;
             self.bytes -= bytes;
         }
-        jobs
     }
 
     /// Whether the writer must be woken: a call that is too dear to make for every job.
@@ -211,12 +215,19 @@ impl Queue {
         (state.take(), state.mode)
     }
 
-    /// What came since a batch of so many was taken, if it is to be written with them.
-    pub fn more(&self, taken: usize) -> Vec<Job> {
+    /// What came since a batch of so many was taken, if it is to be written with them: all, or inputs as long as they are like this.
+    pub fn more(&self, taken: usize, like: Option<fn(&Job) -> bool>) -> Vec<Job> {
         if taken >= limits::APPEND_BATCH {
             return Vec::new();
         }
         let mut state = self.lock();
+        if let Some(like) = like {
+            let count = state.inputs.iter().take(limits::APPEND_BATCH - taken).take_while(|job| like(job)).count();
+            let jobs: Vec<Job> = state.inputs.drain(..count).collect();
+            state.before += count;
+            state.taken(&jobs);
+            return jobs;
+        }
         let before = state.before;
         let jobs = state.take();
         state.before += before;

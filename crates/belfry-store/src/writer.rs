@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use belfry_core::{Time, limits};
+use belfry_core::{Time, limits, plan::RouteRef};
 
 use crate::{
     Refused, StoreError,
-    engine::{Added, Begun, EngineError, Result, Writer},
+    engine::{Added, Begun, EngineError, Load, Result, Writer},
     flush::{Committed, Done, Flushes, refuse},
     fold::{Folded, Input, Memory, Numbers},
     queue::{Answer, Job, Mode, Queue, Task},
@@ -182,16 +182,28 @@ impl WriterThread {
         if let Some((error, _)) = &self.down {
             return put_off(jobs, error, &self.shared);
         }
+        if self.engine.is_contended() && !jobs.iter().all(is_outcome) && jobs.iter().any(is_outcome) {
+            let (outcomes, rest) = jobs.into_iter().partition(is_outcome);
+            let mut later = self.process(outcomes);
+            later.extend(self.process(rest));
+            return later;
+        }
         let started = Instant::now();
         self.shared.backlog.turn();
         self.engine.foresee(self.memory.foresee(jobs.iter().filter_map(input)));
-        let begun = self.engine.begin(self.memory.tail);
-        if begun.is_ok() {
+        let load = load(&jobs);
+        let came = (self.options.clock)();
+        let begun = self.engine.begin(self.memory.tail, load);
+        if let Ok(begun) = &begun {
             // That may have taken a while: other writers had their turn.
-            jobs.extend(self.queue.more(jobs.len()));
+            match load {
+                _ if begun.locked => jobs.extend(self.queue.more(jobs.len(), None)),
+                Load::Events => jobs.extend(self.queue.more(jobs.len(), Some(is_plain))),
+                Load::Outcomes | Load::Any => {}
+            }
         }
         let attempted =
-            begun.and_then(|begun| attempt(&begun, &mut *self.engine, &mut self.memory, &self.options, &jobs));
+            begun.and_then(|begun| attempt(&begun, &mut *self.engine, &mut self.memory, &self.options, &jobs, came));
         if attempted.is_err() {
             self.shared.backlog.turn();
         }
@@ -206,6 +218,10 @@ impl WriterThread {
                 self.tell(committed);
                 self.shared.backlog.turn();
                 Vec::new()
+            }
+            Err(EngineError::Overtaken) => {
+                self.engine.rollback();
+                self.process(jobs)
             }
             Err(EngineError::Down(error)) => {
                 self.engine.rollback();
@@ -258,13 +274,13 @@ fn attempt<'a>(
     memory: &mut Memory,
     options: &Options,
     jobs: &'a [Job],
+    now: Time,
 ) -> Result<Batch<'a>> {
-    let now = (options.clock)();
     memory.learn(begun);
     memory.learn_hooks(engine.other_hooks());
     let mut numbers = Numbers::new(begun);
     let inputs: Vec<Input<'a>> = jobs.iter().filter_map(input).collect();
-    let (folded, appends) = Folded::new(memory, engine, &inputs, &mut numbers, options)?;
+    let (folded, appends) = Folded::new(memory, engine, &inputs, &mut numbers, options, now)?;
     let added = if appends.is_empty() { Added::default() } else { engine.append(&appends, now)? };
     let mut answers = folded.answers.iter().copied();
     let mut batch = Batch {
@@ -295,6 +311,26 @@ fn attempt<'a>(
     drop(answers);
     batch.folded = folded;
     Ok(batch)
+}
+
+fn is_outcome(job: &Job) -> bool {
+    matches!(job, Job::Settle(_) | Job::Release(_))
+}
+
+/// An event that depends on nothing but its object, and puts nothing into state lanes.
+fn is_plain(job: &Job) -> bool {
+    matches!(job, Job::Append(candidate, _)
+        if candidate.sent.is_none() && !candidate.routes.iter().any(RouteRef::tells_rollouts))
+}
+
+fn load(jobs: &[Job]) -> Load {
+    if jobs.iter().all(is_plain) {
+        Load::Events
+    } else if jobs.iter().all(is_outcome) {
+        Load::Outcomes
+    } else {
+        Load::Any
+    }
 }
 
 fn input(job: &Job) -> Option<Input<'_>> {

@@ -12,6 +12,7 @@ use belfry_core::{
 use tokio_postgres::Row;
 
 use super::{
+    ahead::Basis,
     link::{Staged, step},
     transaction::PgWriter,
 };
@@ -25,35 +26,68 @@ use crate::{
 pub(super) const ROW: i64 = 512;
 
 /// All that most batches add, in one statement, since each takes its time under the append lock. Lanes in the order of their ids, as
-/// everyone does who waits for their locks. Says which destinations got work that is due and not in flight.
-const ADD: &str = "WITH events AS (
+/// everyone does who waits for their locks. Says whether the gate was open, without which nothing is written, and which destinations got
+/// work that is due and not in flight.
+macro_rules! add {
+    ($gate:literal) => {
+        concat!("WITH gate AS MATERIALIZED (", $gate, "),
+    numbers AS (
+        UPDATE head SET seq = greatest(seq, $33), event = greatest(event, $34), delivery = greatest(delivery, $35), bytes = bytes + $36
+        WHERE (SELECT open FROM gate)),
+    events AS (
         INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via, body)
         SELECT unnest($1::INT8[]), unnest($2::INT8[]), unnest($3::INT2[]), unnest($4::INT8[]), unnest($5::INT8[]),
             unnest($6::TEXT[]), unnest($7::TEXT[]), unnest($8::TEXT[]), unnest($9::INT8[]), unnest($10::INT2[]),
-            unnest($11::INT2[]), unnest($12::INT8[]), unnest($13::TEXT[]), unnest($14::BYTEA[])),
+            unnest($11::INT2[]), unnest($12::INT8[]), unnest($13::TEXT[]), unnest($14::BYTEA[]) WHERE (SELECT open FROM gate)),
     states AS (
-        UPDATE object SET state = new.state FROM unnest($15::INT8[], $16::TEXT[]) new(id, state) WHERE object.id = new.id),
+        UPDATE object SET state = new.state FROM unnest($15::INT8[], $16::TEXT[]) new(id, state)
+        WHERE object.id = new.id AND (SELECT open FROM gate)),
     lanes AS (
         INSERT INTO lane(id, dest, kind, due, tail)
-        SELECT id, dest, 0, due, tail FROM unnest($17::INT8[], $18::INT8[], $19::INT8[], $20::INT8[]) new(id, dest, due, tail) ORDER BY id
+        SELECT id, dest, 0, due, tail FROM unnest($17::INT8[], $18::INT8[], $19::INT8[], $20::INT8[]) new(id, dest, due, tail)
+        WHERE (SELECT open FROM gate) ORDER BY id
         ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
         RETURNING dest, due, owner),
     deliveries AS (
         INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
         SELECT unnest($22::INT8[]), unnest($23::INT8[]), unnest($24::INT8[]), unnest($25::INT8[]), unnest($26::INT8[]),
             unnest($27::INT8[]), unnest($28::INT2[]), unnest($29::INT8[]), unnest($30::INT2[]), unnest($31::INT8[]),
-            unnest($32::TEXT[]))
-    SELECT DISTINCT dest FROM lanes WHERE due <= $21 AND owner IS NULL";
-const ADD_REPEATS: &str = "UPDATE event SET repeats = repeats + more.count
-    FROM (SELECT seq, count(*) AS count FROM unnest($1::INT8[]) seq GROUP BY seq) more WHERE event.seq = more.seq";
+            unnest($32::TEXT[]) WHERE (SELECT open FROM gate))
+    SELECT gate.open, woken.dest FROM gate
+    LEFT JOIN (SELECT DISTINCT dest FROM lanes WHERE due <= $21 AND owner IS NULL) woken ON TRUE")
+    };
+}
+const ADD: &str = add!("SELECT TRUE AS open");
+/// What was decided ahead of the append lock (see `ahead.rs`) shuts the gate, unless numbers go on where they left off, and of its objects
+/// nothing came after the last event that was known, of all that came.
+const ADD_AHEAD: &str = add!(
+    "SELECT set_config('belfry.gate', CASE WHEN head.seq < $37 AND head.delivery < $38
+        AND (SELECT head.event = COALESCE(max(seq), $39) AND NOT COALESCE(bool_or(object = ANY($40)), FALSE)
+            FROM event WHERE seq > $39) THEN 'open' ELSE 'shut' END, TRUE) = 'open' AS open FROM head"
+);
+/// Not when the gate is shut: this comes after it.
+macro_rules! unless_shut {
+    () => {
+        "current_setting('belfry.gate', TRUE) IS DISTINCT FROM 'shut'"
+    };
+}
+pub(super) use unless_shut;
+const ADD_REPEATS: &str = concat!(
+    "UPDATE event SET repeats = repeats + more.count
+    FROM (SELECT seq, count(*) AS count FROM unnest($1::INT8[]) seq GROUP BY seq) more
+    WHERE event.seq = more.seq AND ",
+    unless_shut!()
+);
 const ADD_DELIVERIES: &str = "INSERT INTO delivery(id, lane, event, object, route, dest, kind, rollout, state, settled, answer)
     SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[], $5::INT8[], $6::INT8[], $7::INT2[], $8::INT8[], $9::INT2[],
         $10::INT8[], $11::TEXT[])";
+/// In an order, as everyone does who waits for who adds the same.
 const KNOW_OBJECTS: [&str; 2] = [
     "INSERT INTO object(name, namespace, kind, api_group, cluster)
      SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) k(name, namespace, kind, api_group, cluster)
      WHERE NOT EXISTS(SELECT 1 FROM object o WHERE o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind
-         AND o.api_group = k.api_group AND o.cluster = k.cluster) ON CONFLICT DO NOTHING",
+         AND o.api_group = k.api_group AND o.cluster = k.cluster)
+     ORDER BY name, namespace, kind, api_group, cluster ON CONFLICT DO NOTHING",
     "SELECT o.id, o.state FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) WITH ORDINALITY
          k(name, namespace, kind, api_group, cluster, n)
      JOIN object o ON o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind AND o.api_group = k.api_group
@@ -65,7 +99,7 @@ const KNOW_CONFIGS: [&str; 2] = [
     "INSERT INTO config(kind, namespace, name)
      SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) k(kind, namespace, name)
      WHERE NOT EXISTS(SELECT 1 FROM config c WHERE c.kind = k.kind AND c.namespace = k.namespace AND c.name = k.name)
-     ON CONFLICT DO NOTHING",
+     ORDER BY kind, namespace, name ON CONFLICT DO NOTHING",
     "SELECT c.id FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) WITH ORDINALITY k(kind, namespace, name, n)
      JOIN config c ON c.kind = k.kind AND c.namespace = k.namespace AND c.name = k.name ORDER BY k.n",
 ];
@@ -160,7 +194,6 @@ impl PgWriter {
 
     /// Sent with whatever is asked next, or with the commit.
     pub(super) fn add(&mut self, appends: &Appends<'_>, now: Time) -> Result<()> {
-        self.write_rollouts(&appends.rollouts);
         let (events, states): (Vec<&NewDelivery>, Vec<&NewDelivery>) =
             appends.deliveries.iter().partition(|new| new.kind == DeliveryKind::Event);
         let mut written: Vec<Written<'_>> = events.iter().map(|new| Written { new, by: None }).collect();
@@ -170,22 +203,37 @@ impl PgWriter {
             self.added.woken.extend(added.woken);
             self.added.closed.extend(added.closed);
         }
-        if !appends.events.is_empty() || !written.is_empty() {
-            let added = with_states(with_events(Staged::new(ADD), &appends.events), &appends.states)?;
-            self.stage(with_deliveries(with_lanes(added, &events, now), &written, now));
+        self.count(appends);
+        let basis = self.basis(appends);
+        if basis.is_some() || !appends.events.is_empty() || !written.is_empty() {
+            let added = Staged::new(if basis.is_some() { ADD_AHEAD } else { ADD });
+            let added = with_states(with_events(added, &appends.events), &appends.states)?;
+            let added = self.with_numbers(with_deliveries(with_lanes(added, &events, now), &written, now));
+            self.stage(basis.into_iter().fold(added, with_basis));
         }
+        self.write_rollouts(&appends.rollouts);
         if !appends.repeats.is_empty() {
             self.stage(Staged::new(ADD_REPEATS).with(column(&appends.repeats, |seq| seq.0)));
         }
         self.add_hooks(&appends.hooks);
-        for new in &appends.events {
-            self.head.seq = self.head.seq.max(new.seq.0);
-            self.head.event = self.head.event.max(new.seq.0);
-            self.head.bytes += ROW + i64::try_from(new.body.len()).unwrap_or(0);
-        }
-        self.head.delivery = appends.deliveries.iter().map(|new| new.id).fold(self.head.delivery, i64::max);
         Ok(())
     }
+
+    /// Goes on with the numbers of what is added.
+    fn count(&mut self, appends: &Appends<'_>) {
+        let head = &mut self.head;
+        for new in &appends.events {
+            head.event = head.event.max(new.seq.0);
+            head.bytes += ROW + i64::try_from(new.body.len()).unwrap_or(0);
+        }
+        let newest = appends.rollouts.keys().next_back().map_or(0, |id| id.0);
+        head.seq = head.seq.max(head.event).max(newest);
+        head.delivery = appends.deliveries.iter().map(|new| new.id).fold(head.delivery, i64::max);
+    }
+}
+
+fn with_basis(added: Staged, basis: Basis) -> Staged {
+    added.with(basis.seq).with(basis.delivery).with(basis.event).with(basis.objects)
 }
 
 fn with_events(added: Staged, events: &[NewEvent<'_>]) -> Staged {

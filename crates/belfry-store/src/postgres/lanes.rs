@@ -112,7 +112,7 @@ impl PgWriter {
     pub(super) fn give_up(&mut self, deliveries: &[i64], reason: &str, now: Time) -> Result<Vec<(DestId, u64)>> {
         // What is in flight is left alone: nobody claims the others while they are locked.
         let lock = "SELECT id FROM lane WHERE owner IS NULL
-             AND id IN (SELECT lane FROM delivery WHERE id = ANY($1) AND state = 0) ORDER BY id FOR UPDATE";
+             AND id IN (SELECT lane FROM delivery WHERE id = ANY($1) AND state = 0) ORDER BY kind = 0, id FOR UPDATE";
         let ids: Vec<i64> = self.query(lock, &[&deliveries])?.iter().map(|row| row.get(0)).collect();
         let kill = "UPDATE delivery SET state = 3, settled = $3, answer = $4
              WHERE id = ANY($1) AND state = 0 AND lane = ANY($2) RETURNING dest";

@@ -1,6 +1,6 @@
 //! One connection, driven by the thread that waits for its answers. What is sent together takes one round trip.
 
-use std::{collections::HashMap, error::Error as _, future::poll_fn, time::Duration};
+use std::{collections::HashMap, error::Error as _, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use futures::future::join_all;
 use tokio::{
@@ -71,14 +71,55 @@ impl Staged {
     }
 }
 
-/// One connection.
+/// One connection, and perhaps one beside it.
 pub(super) struct Link {
     runtime: Option<Runtime>,
-    client: Client,
-    statements: HashMap<String, Statement>,
+    line: Line,
+    beside: Option<Line>,
     heard: mpsc::UnboundedReceiver<String>,
     patience: Duration,
     broken: bool,
+}
+
+struct Line {
+    client: Client,
+    statements: HashMap<String, Statement>,
+}
+
+impl Line {
+    /// Connects, from within the runtime that is to drive it.
+    async fn open(database: &Database, tell: mpsc::UnboundedSender<String>) -> Result<Self> {
+        let (config, tls) = database.target().map_err(EngineError::Down)?;
+        let connector = tls.connector().map_err(EngineError::Down)?;
+        let opened = async {
+            let (client, mut connection) = config.connect(connector).await?;
+            tokio::spawn(async move {
+                while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    if let AsyncMessage::Notification(notification) = message {
+                        let _ = tell.send(notification.payload().to_owned());
+                    }
+                }
+            });
+            client.batch_execute(SESSION).await?;
+            Ok(Self { client, statements: HashMap::new() })
+        };
+        opened.await.map_err(|error| classify(&error))
+    }
+
+    async fn pipeline(&mut self, steps: &[Step<'_>]) -> std::result::Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+        let Self { client, statements } = self;
+        for step in steps.iter().filter(|step| !step.script) {
+            if !statements.contains_key(step.sql) {
+                let statement = client.prepare(step.sql).await?;
+                statements.insert(step.sql.to_owned(), statement);
+            }
+        }
+        let sent = steps.iter().map(async |step| match statements.get(step.sql) {
+            Some(statement) => client.query(statement, &step.params).await,
+            None => client.batch_execute(step.sql).await.map(|()| Vec::new()),
+        });
+        join_all(sent).await.into_iter().collect()
+    }
 }
 
 impl Drop for Link {
@@ -92,31 +133,31 @@ impl Drop for Link {
 
 impl Link {
     pub fn open(database: &Database) -> Result<Self> {
-        let (config, tls) = database.target().map_err(EngineError::Down)?;
-        let connector = tls.connector().map_err(EngineError::Down)?;
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(|error| EngineError::Down(error.to_string()))?;
-        let connected = runtime.block_on(async {
-            let (client, mut connection) = config.connect(connector).await?;
-            let (tell, heard) = mpsc::unbounded_channel();
-            tokio::spawn(async move {
-                while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                    if let AsyncMessage::Notification(notification) = message {
-                        let _ = tell.send(notification.payload().to_owned());
-                    }
-                }
-            });
-            client.batch_execute(SESSION).await?;
-            Ok((client, heard))
-        });
-        let (client, heard) = connected.map_err(|error| classify(&error))?;
-        let statements = HashMap::new();
-        Ok(Self { runtime: Some(runtime), client, statements, heard, patience: PATIENCE, broken: false })
+        let (tell, heard) = mpsc::unbounded_channel();
+        let line = runtime.block_on(Line::open(database, tell))?;
+        Ok(Self { runtime: Some(runtime), line, beside: None, heard, patience: PATIENCE, broken: false })
+    }
+
+    /// Opens a second connection, if there is none.
+    pub fn open_beside(&mut self, database: &Database) -> Result<()> {
+        if self.beside.as_ref().is_none_or(|line| line.client.is_closed())
+            && let Some(runtime) = &self.runtime
+        {
+            self.beside = Some(runtime.block_on(async {
+                let beside = Line::open(database, mpsc::unbounded_channel().0).await?;
+                // It asks the same few things again and again.
+                let planned = beside.client.batch_execute("SET plan_cache_mode = force_generic_plan").await;
+                planned.map(|()| beside).map_err(|error| classify(&error))
+            })?);
+        }
+        Ok(())
     }
 
     /// Whether it can still be used.
     pub fn is_broken(&self) -> bool {
-        self.broken || self.client.is_closed()
+        self.broken || self.line.client.is_closed()
     }
 
     /// Statements may take this long from now on.
@@ -127,7 +168,15 @@ impl Link {
 
     /// Statements without parameters or answers.
     pub fn batch(&mut self, sql: &str) -> Result<()> {
-        self.wait(async |client, _| client.batch_execute(sql).await)
+        self.wait(async |line| line.client.batch_execute(sql).await)
+    }
+
+    /// Sends statements without waiting for what comes of them. If they fail, so does what follows in their transaction.
+    pub fn send(&mut self, sql: &str) -> Result<()> {
+        self.wait(async |line| match futures::poll!(pin!(line.client.batch_execute(sql))) {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => Ok(()),
+        })
     }
 
     pub fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
@@ -137,24 +186,22 @@ impl Link {
 
     /// Sends all steps at once; their rows, in order. The first that fails decides.
     pub fn pipeline(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
-        self.wait(async |client, statements| {
-            for step in steps.iter().filter(|step| !step.script) {
-                if !statements.contains_key(step.sql) {
-                    let statement = client.prepare(step.sql).await?;
-                    statements.insert(step.sql.to_owned(), statement);
-                }
-            }
-            let sent = steps.iter().map(async |step| match statements.get(step.sql) {
-                Some(statement) => client.query(statement, &step.params).await,
-                None => client.batch_execute(step.sql).await.map(|()| Vec::new()),
-            });
-            join_all(sent).await.into_iter().collect()
-        })
+        self.wait(async |line| line.pipeline(steps).await)
+    }
+
+    /// The same on the connection beside, whose transactions are of one statement each.
+    pub fn pipeline_beside(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
+        let Some(mut beside) = self.beside.take() else {
+            return Err(EngineError::Down("the second connection is closed".into()));
+        };
+        let rows = self.wait(async |_| beside.pipeline(steps).await);
+        self.beside = Some(beside);
+        rows
     }
 
     /// A statement that isn't used again.
     pub fn query_once(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        self.wait(async |client, _| client.query(sql, params).await)
+        self.wait(async |line| line.client.query(sql, params).await)
     }
 
     /// Waits for notifications, at most so long or until it is to stop; `None` when the connection is lost.
@@ -173,11 +220,11 @@ impl Link {
 
     fn wait<T>(
         &mut self,
-        work: impl AsyncFnOnce(&Client, &mut HashMap<String, Statement>) -> std::result::Result<T, tokio_postgres::Error>,
+        work: impl AsyncFnOnce(&mut Line) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
         let Some(runtime) = &self.runtime else { return Err(EngineError::Down("the connection is closed".into())) };
-        let (client, statements) = (&self.client, &mut self.statements);
-        let answer = runtime.block_on(async { tokio::time::timeout(self.patience, work(client, statements)).await });
+        let line = &mut self.line;
+        let answer = runtime.block_on(async { tokio::time::timeout(self.patience, work(line)).await });
         match answer {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
@@ -211,6 +258,11 @@ fn classify(error: &tokio_postgres::Error) -> EngineError {
         return EngineError::Down(format!("PostgreSQL: {error}{source}"));
     };
     let detail = format!("PostgreSQL: {} ({})", db.message(), db.code().code());
+    // Who waits for each other begins anew.
+    if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(db.code()) {
+        tracing::debug!(detail, "a transaction gives way to another");
+        return EngineError::Overtaken;
+    }
     // Values that don't fit, broken constraints, and what is too large for an index.
     match db.code().code().get(..2) {
         Some("22" | "23" | "54") => EngineError::Data(detail),

@@ -3,6 +3,7 @@
 //! Appends take turns by the lock of one row; the turn ends before the flush, which is waited for outside of it. Lanes are
 //! claimed with `SKIP LOCKED` and belong to a replica as long as it is heard of. `NOTIFY` wakes the others.
 
+mod ahead;
 mod append;
 mod circuits;
 mod claim;
@@ -26,6 +27,7 @@ mod survey;
 mod tls;
 mod transaction;
 mod transfer;
+mod turn;
 mod voice;
 mod walk;
 

@@ -14,8 +14,8 @@ use super::tls::{Check, Tls};
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long unanswered data may be under way before a connection counts as lost.
 const UNANSWERED: Duration = Duration::from_secs(15);
-/// Connections that are needed beside those for queries: one that writes, one that claims, one that listens.
-const FIXED: usize = 3;
+/// Connections that are needed beside those for queries: two that write, one that claims, one that listens.
+const FIXED: usize = 4;
 
 /// A PostgreSQL database, and how it is used.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use belfry_core::{
 use tokio_postgres::Row;
 
 use super::{
-    append::{column, read_state, small},
+    append::{column, read_state, small, unless_shut},
     filter::{Where, objects, page_size, text},
     link::{Link, Staged},
     names::Known,
@@ -36,23 +36,24 @@ const UNNEEDED: &str = "NOT EXISTS(SELECT 1 FROM event e WHERE e.seq = r.last_ev
     AND NOT EXISTS(SELECT 1 FROM delivery d WHERE d.rollout = r.id)
     AND EXISTS(SELECT 1 FROM rollout n WHERE n.object = r.object AND (n.started, n.id) > (r.started, r.id))";
 
-const WRITE: &str = "INSERT INTO rollout(id, object, rev, digest, revision, origin_revision, commit_hash, token, oci_digest, state,
+const WRITE: &str = concat!("INSERT INTO rollout(id, object, rev, digest, revision, origin_revision, commit_hash, token, oci_digest, state,
         started, finished, first_success, attempts, reason, message, superseded_by, successor_revision, successor_commit, last_event)
     SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::INT8[], $4::INT8[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
         $10::INT2[], $11::INT8[], $12::INT8[], $13::INT8[], $14::INT8[], $15::TEXT[], $16::TEXT[], $17::INT8[], $18::TEXT[],
-        $19::TEXT[], $20::INT8[])
+        $19::TEXT[], $20::INT8[]) WHERE ", unless_shut!(), "
     ON CONFLICT(id) DO UPDATE SET rev = excluded.rev, digest = excluded.digest,
         origin_revision = excluded.origin_revision, commit_hash = excluded.commit_hash, token = excluded.token,
         oci_digest = excluded.oci_digest, state = excluded.state, finished = excluded.finished,
         first_success = excluded.first_success, attempts = excluded.attempts, reason = excluded.reason,
         message = excluded.message, superseded_by = excluded.superseded_by,
         successor_revision = excluded.successor_revision, successor_commit = excluded.successor_commit,
-        last_event = excluded.last_event";
+        last_event = excluded.last_event");
 
 impl PgWriter {
     pub(super) fn write_rollouts(&mut self, rollouts: &BTreeMap<Seq, (i64, Rollout)>) {
-        let Some(newest) = rollouts.keys().next_back() else { return };
-        self.head.seq = self.head.seq.max(newest.0);
+        if rollouts.is_empty() {
+            return;
+        }
         let rows: Vec<(i64, i64, &Rollout)> =
             rollouts.iter().map(|(id, (object, rollout))| (id.0, *object, rollout)).collect();
         let (revs, digests): (Vec<i64>, Vec<Option<i64>>) = rows.iter().map(|row| rev::of_rollout(row.2)).unzip();

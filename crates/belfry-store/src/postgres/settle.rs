@@ -22,8 +22,9 @@ use crate::{
     types::{AttemptRecord, DestId, Finish, LaneId, Redelivered, RowResult, RowState, Settlement},
 };
 
-const LOCK: &str =
-    "SELECT id, owner, kind, tail, woken FROM lane WHERE id = ANY($1) AND owner IS NOT NULL ORDER BY id FOR UPDATE";
+/// State lanes first, then by id: the order in which appending waits for lanes.
+const LOCK: &str = "SELECT id, owner, kind, tail, woken FROM lane WHERE id = ANY($1) AND owner IS NOT NULL
+    ORDER BY kind = 0, id FOR UPDATE";
 /// Only what is pending changes, and only of that attempts are kept.
 const RESULTS: &str = "WITH closed AS (
         UPDATE delivery d SET state = r.state, attempts = greatest(d.attempts, r.attempts), settled = r.settled,

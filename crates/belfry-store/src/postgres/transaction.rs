@@ -3,66 +3,51 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use belfry_core::{ConfigKey, ObjectKey, Seq, Time, limits, plan::ObjectState};
-
-use tokio_postgres::Row;
+use belfry_core::{ConfigKey, ObjectKey, Seq, Time, plan::ObjectState};
 
 use super::{
-    APPEND_LOCK, CHANNEL,
-    append::read_state,
+    CHANNEL,
+    ahead::Ahead,
     flight::Flight,
-    link::{Link, Param, Staged, Step, step},
+    link::{Link, Staged, step},
     place::Database,
+    turn::FLUSH,
     voice::Voice,
 };
 use crate::{
     RedeliverError,
-    engine::{
-        Added, Appends, Begun, EngineError, ObjectRow, Prunable, Remembered, RememberedHook, Result, Settled, Writer,
-    },
+    engine::{Added, Appends, Begun, Load, ObjectRow, Prunable, Remembered, RememberedHook, Result, Settled, Writer},
     types::{DestId, LaneId, Redelivered, Settlement},
 };
 
-/// After so long without a turn there may be much to catch up with: that is done before the lock is taken.
-const BEHIND: Duration = Duration::from_secs(1);
-/// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
-const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
-/// What others brought, and the states of objects that are asked for: of those that are stale, or that they changed. One statement,
-/// since each takes its time under the append lock; the kind of a row comes first.
-const SINCE: &str = "WITH others AS MATERIALIZED (
-        SELECT seq, dedupe, body_hash, object FROM event WHERE seq > $1 ORDER BY seq DESC LIMIT $2)
-    SELECT 0, seq, event, delivery, bytes, NULL FROM head
-    UNION ALL SELECT 1, seq, dedupe, body_hash, object, NULL FROM others
-    UNION ALL SELECT 2, seq, receiver, NULL, NULL, delivery_id FROM (
-        SELECT seq, receiver, delivery_id FROM hook
-        WHERE seq > $3 AND delivery_id IS NOT NULL AND verdict IN (1, 2) ORDER BY seq DESC LIMIT $4) hooks
-    UNION ALL SELECT 3, id, NULL, NULL, NULL, state FROM unnest($5::INT8[], $6::BOOL[]) asked(id, stale) JOIN object USING(id)
-        WHERE stale OR id IN (SELECT object FROM others)";
-
 /// The writing half.
 pub(crate) struct PgWriter {
-    database: Arc<Database>,
-    link: Option<Link>,
+    pub(super) database: Arc<Database>,
+    pub(super) link: Option<Link>,
     pub(super) flight: Arc<Flight>,
-    voice: Arc<Voice>,
+    pub(super) voice: Arc<Voice>,
     /// What the row of `head` says, and what it is to say.
     pub(super) head: Head,
-    before: Head,
+    /// What of it is written.
+    pub(super) written: Head,
+    /// The last event when this was begun.
+    pub(super) tail: i64,
     /// Webhooks up to here are known.
-    hook_tail: i64,
-    hooks: Vec<RememberedHook>,
-    /// Objects that others brought events of.
-    touched: Vec<i64>,
-    turn: Instant,
+    pub(super) hook_tail: i64,
+    pub(super) hooks: Vec<RememberedHook>,
+    /// Events that others brought, and their objects.
+    pub(super) others: Vec<Remembered>,
+    pub(super) touched: Vec<i64>,
+    pub(super) turn: Instant,
     /// Objects whose states are to be read along with the next beginning, and which of them are stale.
-    asked: (Vec<i64>, Vec<bool>),
+    pub(super) asked: (Vec<i64>, Vec<bool>),
     /// States that were read in this transaction.
-    states: HashMap<i64, Arc<ObjectState>>,
+    pub(super) states: HashMap<i64, Arc<ObjectState>>,
     /// What is written with whatever is asked next, or with the commit.
-    staged: Vec<Staged>,
+    pub(super) staged: Vec<Staged>,
     /// What appending did.
     pub(super) added: Added,
     /// Lanes that are free once this is committed.
@@ -71,8 +56,22 @@ pub(crate) struct PgWriter {
     pub(super) news: BTreeSet<DestId>,
     /// Something was written.
     pub(super) wrote: bool,
-    /// A transaction was begun.
-    open: bool,
+    /// Where the transaction stands.
+    pub(super) stage: Stage,
+    pub(super) ahead: Ahead,
+}
+
+/// What a transaction has come to.
+#[derive(Debug, Default)]
+pub(super) enum Stage {
+    #[default]
+    None,
+    /// It is begun, and perhaps holds the append lock.
+    Begun { locked: bool },
+    /// It is to be begun by what is sent first, without the append lock.
+    Outcomes,
+    /// What is to be written is decided ahead of the append lock: these events, among it.
+    Ahead(Vec<i64>),
 }
 
 /// The last numbers, and what the log takes up.
@@ -92,9 +91,11 @@ impl PgWriter {
             flight,
             voice,
             head: Head::default(),
-            before: Head::default(),
+            written: Head::default(),
+            tail: 0,
             hook_tail: seq,
             hooks: Vec::new(),
+            others: Vec::new(),
             touched: Vec::new(),
             turn: Instant::now(),
             asked: Default::default(),
@@ -104,70 +105,9 @@ impl PgWriter {
             freed: Vec::new(),
             news: BTreeSet::new(),
             wrote: false,
-            open: false,
+            stage: Stage::None,
+            ahead: Ahead::default(),
         }
-    }
-
-    fn link(&mut self) -> Result<&mut Link> {
-        self.link.as_mut().ok_or_else(|| EngineError::Down("not connected to PostgreSQL".into()))
-    }
-
-    /// Has something written whose answer nobody waits for. Nothing but `ADD` has one.
-    pub(super) fn stage(&mut self, staged: Staged) {
-        self.staged.push(staged);
-    }
-
-    /// Asks, after all that was staged, in one round trip: the others wait for the append lock meanwhile.
-    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
-        let staged = std::mem::take(&mut self.staged);
-        let steps: Vec<Step<'_>> = staged.iter().map(Staged::step).chain(steps.iter().cloned()).collect();
-        let mut rows = self.link()?.pipeline(&steps)?;
-        let asked = rows.split_off(staged.len());
-        self.added.woken.extend(rows.iter().flatten().map(|row| DestId(row.get(0))));
-        Ok(asked)
-    }
-
-    pub(super) fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let mut answers = self.pipeline(&[Step::new(sql, params)])?;
-        Ok(answers.pop().unwrap_or_default())
-    }
-
-    /// Catches up with what others brought.
-    fn learn(&mut self, first: Option<Step<'_>>, tail: i64, others: &mut Vec<Remembered>) -> Result<()> {
-        let limits = [limits::REPEAT_WINDOW, limits::HOOK_WINDOW].map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let (hook_tail, (asked, stale)) = (self.hook_tail, std::mem::take(&mut self.asked));
-        let since = step(SINCE, [&tail, &limits[0], &hook_tail, &limits[1], &asked, &stale]);
-        let steps: Vec<Step<'_>> = first.into_iter().chain([since]).collect();
-        let rows = self.link()?.pipeline(&steps)?;
-        let (events, hooks) = (others.len(), self.hooks.len());
-        let rows = rows.last().filter(|rows| rows.iter().any(|row| row.get::<_, i32>(0) == 0));
-        for row in rows.ok_or_else(|| EngineError::Down("the table `head` is empty".into()))? {
-            let seq = Seq(row.get(1));
-            match row.get::<_, i32>(0) {
-                0 => self.head = Head { seq: seq.0, event: row.get(2), delivery: row.get(3), bytes: row.get(4) },
-                1 => {
-                    let (dedupe, body_hash) =
-                        (row.get::<_, i64>(2).cast_unsigned(), row.get::<_, i64>(3).cast_unsigned());
-                    others.push(Remembered { seq, dedupe, body_hash });
-                    self.touched.push(row.get(4));
-                }
-                2 => self.hooks.push(RememberedHook { seq, receiver: row.get(2), delivery_id: row.get(5) }),
-                _ => drop(self.states.insert(seq.0, Arc::new(read_state(seq.0, row.get(5))))),
-            }
-        }
-        others[events..].sort_unstable_by_key(|event| event.seq);
-        self.hooks[hooks..].sort_unstable_by_key(|hook| hook.seq);
-        self.hook_tail = self.hooks.last().map_or(self.hook_tail, |hook| hook.seq.0.max(self.hook_tail));
-        Ok(())
-    }
-
-    fn forget(&mut self) {
-        self.staged.clear();
-        self.added = Added::default();
-        self.states.clear();
-        self.freed.clear();
-        self.news.clear();
-        self.wrote = false;
     }
 }
 
@@ -176,31 +116,17 @@ impl Writer for PgWriter {
         self.asked = objects.into_iter().unzip();
     }
 
-    fn begin(&mut self, tail: Seq) -> Result<Begun> {
-        self.forget();
-        let mut others = Vec::new();
-        let behind = self.turn.elapsed() > BEHIND;
-        if behind {
-            self.asked = Default::default();
-            self.learn(None, tail.0, &mut others)?;
+    fn begin(&mut self, tail: Seq, load: Load) -> Result<Begun> {
+        PgWriter::forget(self);
+        match load {
+            Load::Outcomes if self.ahead.is_contended() => Ok(self.begin_outcomes()),
+            Load::Events if self.ahead.pays() && self.has_beside() => self.begin_ahead(tail),
+            _ => self.begin_locked(tail),
         }
-        let tail = others.last().map_or(tail.0, |event: &Remembered| event.seq.0);
-        let begin = format!("BEGIN; SET LOCAL synchronous_commit = off; {APPEND_LOCK}");
-        self.open = true;
-        // A statement of its own: it sees what was there when the lock was taken.
-        self.learn(Some(Step::script(&begin)), tail, &mut others)?;
-        self.before = self.head;
-        let known = others.last().map_or(tail, |event| event.seq.0);
-        // Of what came in a longer while something may be pruned already, and has changed its object all the same.
-        let mut touched = Some(std::mem::take(&mut self.touched)).filter(|_| !behind);
-        if known < self.head.event {
-            touched = None;
-            // It was pruned already, and still may have changed its object; nothing repeats it.
-            let (seq, hash) = (Seq(self.head.event), fastrand::u64(..));
-            others.push(Remembered { seq, dedupe: hash, body_hash: hash });
-        }
-        self.turn = Instant::now();
-        Ok(Begun { seq: Seq(self.head.seq), delivery: self.head.delivery, others, touched })
+    }
+
+    fn is_contended(&self) -> bool {
+        self.ahead.is_contended()
     }
 
     fn other_hooks(&mut self) -> Vec<RememberedHook> {
@@ -260,8 +186,10 @@ impl Writer for PgWriter {
         self.wrote = true;
         self.news.insert(dest);
         self.query(
-            "UPDATE lane SET due = least(due, $2), woken = owner IS NOT NULL
-             WHERE dest = $1 AND due IS NOT NULL AND (due > $2 OR owner IS NOT NULL)",
+            "WITH found AS MATERIALIZED (
+                 SELECT id FROM lane WHERE dest = $1 AND due IS NOT NULL AND (due > $2 OR owner IS NOT NULL)
+                 ORDER BY kind = 0, id FOR UPDATE)
+             UPDATE lane SET due = least(due, $2), woken = owner IS NOT NULL FROM found WHERE lane.id = found.id",
             &[&dest.0, &now.0],
         )?;
         Ok(())
@@ -315,22 +243,25 @@ impl Writer for PgWriter {
         self.remove_hooks(before)
     }
 
-    /// The lock is let go before the flush, and nobody is answered before it.
     fn commit(&mut self) -> Result<()> {
-        let head = self.head;
-        let mut steps = Vec::new();
-        if head != self.before {
-            let sql = "UPDATE head SET seq = $1, event = $2, delivery = $3, bytes = $4";
-            steps.push(step(sql, [&head.seq, &head.event, &head.delivery, &head.bytes]));
+        match &mut self.stage {
+            Stage::Ahead(events) => {
+                let events = std::mem::take(events);
+                self.commit_ahead()?;
+                self.ahead.appended(events);
+            }
+            Stage::Begun { locked: true } => {
+                self.commit_begun()?;
+                self.ahead.learned(self.head.event);
+                self.hook_tail = self.head.seq;
+            }
+            Stage::Begun { locked: false } | Stage::Outcomes | Stage::None => self.commit_begun()?,
         }
-        let commit = format!("COMMIT; {}", if self.wrote { FLUSH } else { "" });
-        steps.push(Step::script(&commit));
-        self.pipeline(&steps)?;
-        self.open = false;
-        self.hook_tail = self.head.seq;
+        self.ahead.arrived();
+        let head = self.head;
         self.flight.free(self.freed.drain(..));
         self.news.extend(&self.added.woken);
-        if !self.news.is_empty() || head.event != self.before.event {
+        if !self.news.is_empty() || head.event != self.tail {
             self.voice.say(head.event, std::mem::take(&mut self.news));
         }
         Ok(())
@@ -342,9 +273,9 @@ impl Writer for PgWriter {
 
     fn rollback(&mut self) {
         PgWriter::forget(self);
-        let open = std::mem::take(&mut self.open);
+        let begun = matches!(std::mem::take(&mut self.stage), Stage::Begun { .. } | Stage::Ahead(_));
         if let Some(link) = &mut self.link
-            && (link.is_broken() || (open && link.batch("ROLLBACK").is_err()))
+            && (link.is_broken() || (begun && link.batch("ROLLBACK").is_err()))
         {
             self.link = None;
         }

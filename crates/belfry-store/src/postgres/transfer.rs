@@ -359,7 +359,7 @@ impl PgLoad {
         let written = self.link.query(&insert(table), &params.collect::<Vec<_>>());
         written.map(drop).map_err(|error| match error {
             EngineError::Data(detail) => TransferError::Invalid(format!("this or one of the {PAGE} before: {detail}")),
-            EngineError::Down(_) => failed(error),
+            EngineError::Down(_) | EngineError::Overtaken => failed(error),
         })
     }
 }

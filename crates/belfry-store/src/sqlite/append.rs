@@ -8,10 +8,10 @@ use belfry_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use super::{SqliteWriter, deferred::Deferred, state};
+use super::{Last, SqliteWriter, deferred::Deferred, state};
 use crate::{
     RedeliverError,
-    engine::{Added, Appends, Begun, EngineError, Flusher, ObjectRow, Prunable, Result, Settled, Writer},
+    engine::{Added, Appends, Begun, EngineError, Flusher, Load, ObjectRow, Prunable, Result, Settled, Writer},
     queries::DeliveryKind,
     types::{DestId, LaneId, Redelivered, Settlement},
 };
@@ -33,13 +33,14 @@ pub(super) fn origin_from(code: i64) -> Origin {
 }
 
 impl Writer for SqliteWriter {
-    fn begin(&mut self, _tail: Seq) -> Result<Begun> {
+    fn begin(&mut self, _tail: Seq, _load: Load) -> Result<Begun> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.next = self.last;
         if self.deferred.is_none() {
             self.deferred = Some(Deferred::load(&self.connection)?);
         }
-        Ok(Begun { seq: self.last.seq, delivery: self.last.delivery, others: Vec::new(), touched: Some(Vec::new()) })
+        let Last { seq, delivery } = self.last;
+        Ok(Begun { locked: true, seq, delivery, others: Vec::new(), touched: Some(Vec::new()) })
     }
 
     fn objects(&mut self, keys: &[&ObjectKey]) -> Result<Vec<ObjectRow>> {

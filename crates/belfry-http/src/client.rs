@@ -163,5 +163,8 @@ async fn read(mut answer: reqwest::Response, deadline: Instant) -> Response {
             Ok(Err(_)) | Err(_) => break false,
         }
     };
+    drop(answer);
+    // The connection goes back to the pool in a task of its own: whoever asks for one before that opens another.
+    tokio::task::yield_now().await;
     Response { status, headers, body: body.freeze(), complete: ended && surplus == 0, retry_after }
 }

@@ -19,9 +19,9 @@ use crate::{Client, Environment, USER_AGENT, egress, environment::resolving_ther
 
 /// Clients that are kept; beyond it the one that was used longest ago goes, when its last user does.
 const KEPT: usize = 64;
-/// Idle connections to one host that are kept for reuse: as many as are ever in use at once. A connection is idle for a
+/// Idle connections to one host that are kept for reuse: more than are ever in use at once. A connection is idle for a
 /// moment between two requests, and what is closed then must be opened anew.
-const IDLE_PER_HOST: usize = limits::PROVIDER_CONCURRENCY as usize;
+const IDLE_PER_HOST: usize = 2 * limits::PROVIDER_CONCURRENCY as usize;
 /// How long an idle connection is kept: shorter than what common servers and load balancers allow (60 s and more).
 const IDLE: Duration = Duration::from_secs(50);
 

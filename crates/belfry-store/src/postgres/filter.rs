@@ -36,6 +36,11 @@ impl Where {
         numbered
     }
 
+    /// The parameter that was taken last.
+    pub fn last(&self) -> String {
+        format!("${}", self.values.len())
+    }
+
     /// A condition for one of these numbers. An index has the rows of a single one in order.
     pub fn bind_among(&mut self, column: &str, ids: &[i64]) -> String {
         match ids {

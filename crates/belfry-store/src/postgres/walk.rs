@@ -65,6 +65,7 @@ impl Span {
 }
 
 /// How to come by rows.
+#[derive(Clone)]
 pub(super) enum Way {
     /// One after the other, until so many were looked at.
     Log(i64),
@@ -72,6 +73,8 @@ pub(super) enum Way {
     Keys(String),
     /// The same where it takes no looking through days: there are few.
     Few(String),
+    /// Those of many objects, in an array: each is looked up, for the planner would sooner read all that others have.
+    Each(String),
 }
 
 /// Which rows, of what.
@@ -146,6 +149,13 @@ impl Search {
         let (order, last) = if span.ascending { ("ASC", "max") } else { ("DESC", "min") };
         // From the first one on, so that no partition before it is looked at.
         let bounds = format!("{number} >= {} AND {number} < {}", span.after.max(-i64::MAX) + 1, span.before);
+        // Looked up one by one, whatever the planner thinks of that.
+        let looked_up = || {
+            format!(
+                "SELECT n FROM s CROSS JOIN LATERAL (SELECT FROM {table}{} LIMIT 1) t ORDER BY n {order} LIMIT {wanted}",
+                filter.sql_and(&format!("{number} = n AND {bounds}"))
+            )
+        };
         let (candidates, wanted) = match way {
             Way::Log(_) => (
                 format!(
@@ -157,11 +167,15 @@ impl Search {
                 format!(
                     "SELECT {number} AS n FROM {table} WHERE {keys} AND {bounds} ORDER BY {number} {order} LIMIT {most}"
                 ),
-                // Looked up one by one, whatever the planner thinks of that.
+                looked_up(),
+            ),
+            Way::Each(objects) => (
                 format!(
-                    "SELECT n FROM s CROSS JOIN LATERAL (SELECT FROM {table}{} LIMIT 1) t ORDER BY n {order} LIMIT {wanted}",
-                    filter.sql_and(&format!("{number} = n AND {bounds}"))
+                    "SELECT n FROM unnest({objects}) o(id) CROSS JOIN LATERAL (
+                         SELECT {number} AS n FROM {table} WHERE object = o.id AND {bounds} ORDER BY {number} {order} LIMIT {most}) t
+                     ORDER BY n {order} LIMIT {most}"
                 ),
+                looked_up(),
             ),
         };
         format!(
@@ -193,6 +207,52 @@ mod tests {
             prop_assert_eq!(covered, (length - 1).max(0));
             prop_assert!(days < 1 << 10, "few parts, however long it is");
         }
+    }
+
+    #[test]
+    fn all_ways_lead_to_the_same() {
+        let Some(server) = testkit::Postgres::shared() else { return testkit::skip("PostgreSQL is missing") };
+        let name = server.database().unwrap();
+        let database = crate::Database::at(&server.url(&name));
+        drop(crate::postgres::open(&database, &crate::Options::default()).unwrap());
+        let mut link = Link::open(&database).unwrap();
+        let rollouts = format!(
+            "INSERT INTO rollout(id, object, rev, revision, state, started, attempts, reason, message, last_event)
+             SELECT n * {}, n * n % 29, 1, 'r', 1 + n % 4, n, 1, 'r', '', n FROM generate_series(1, 900) n",
+            DAY / 7
+        );
+        link.query_once(&rollouts, &[]).unwrap();
+        let objects = "ARRAY[1, 4, 5, 6, 7, 9, 13, 28]::INT8[]";
+        let ways = [
+            Way::Log(i64::MAX),
+            Way::Keys(format!("object = ANY({objects})")),
+            Way::Few(format!("object = ANY({objects})")),
+            Way::Each(objects.to_owned()),
+        ];
+        for (after, before, ascending, wanted) in [
+            (i64::MIN, i64::MAX, false, 1000),
+            (i64::MIN, i64::MAX, true, 7),
+            (9 * DAY, 70 * DAY, false, 100),
+            (0, DAY, true, 3),
+        ] {
+            let found = ways.iter().map(|way| {
+                let mut filter = Where::default();
+                filter.push(&format!("object = ANY({objects})"), []);
+                filter.push("state = 3", []);
+                let search = Search {
+                    table: "rollout",
+                    number: "id",
+                    columns: "object, state",
+                    filter,
+                    ways: vec![way.clone()],
+                };
+                search.first(&mut link, Span { after, before, ascending }, wanted).unwrap().numbers
+            });
+            let found: Vec<Vec<i64>> = found.collect();
+            assert!(!found[0].is_empty() && found.iter().all(|numbers| *numbers == found[0]), "{found:?}");
+        }
+        drop(link);
+        server.remove_database(&name).unwrap();
     }
 
     #[test]

@@ -130,7 +130,7 @@ struct DatabaseFlags {
     #[command(flatten)]
     url: DatabaseUrl,
     /// Connections to the database at most
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(4..))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(5..))]
     database_connections: u16,
     /// How long deliveries that a replica has begun stay its own after it was last heard of; attempts must fit into two thirds of it
     #[arg(long, value_name = "DURATION", default_value = "45s", value_parser = lease)]

@@ -345,7 +345,8 @@ pub(crate) trait Reader: Send + Sync {
     fn event(&self, seq: Seq) -> Result<Option<EventRow>>;
     fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>>;
     fn rollout(&self, id: Seq) -> Result<Option<RolloutRow>>;
-    fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>>;
+    /// What is known of these objects, in their order; `None` for what nothing was ever heard of.
+    fn object_states(&self, objects: &[ObjectKey]) -> Result<Vec<Option<ObjectState>>>;
     /// In byte order of name, namespace, kind, group, cluster.
     fn find_objects(&self, query: &ObjectQuery) -> Result<Vec<queries::ObjectRow>>;
     fn hooks(&self, receiver: Option<&ConfigKey>, limit: u32) -> Result<Vec<HookRow>>;

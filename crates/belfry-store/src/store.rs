@@ -305,8 +305,12 @@ impl Store {
 
     /// What is known of an object; `None` when nothing was ever heard of it.
     pub async fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>, StoreError> {
-        let object = object.clone();
-        self.read(move |reader| reader.object_state(&object)).await
+        Ok(self.object_states(vec![object.clone()]).await?.pop().flatten())
+    }
+
+    /// The same for several objects, in their order.
+    pub async fn object_states(&self, objects: Vec<ObjectKey>) -> Result<Vec<Option<ObjectState>>, StoreError> {
+        self.read(move |reader| reader.object_states(&objects)).await
     }
 
     /// The objects that something was heard of, in the order of their names.

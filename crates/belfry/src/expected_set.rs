@@ -2,7 +2,7 @@
 //! several objects count the same ones.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -162,15 +162,10 @@ impl ExpectedSet<'_> {
                 rollouts.insert(object.clone(), None);
             }
         }
-        let mut found = Vec::new();
-        let mut previous = BTreeSet::new();
-        for (object, rollout) in rollouts.into_iter().take(MEMBERS) {
-            let Some(it) = self.look_up(object, rollout).await? else { continue };
-            if self.configuration.watched() != Some(it.object.cluster.as_str()) {
-                previous.extend(before(&it).map(|before| (it.object.cluster.clone(), before)));
-            }
-            found.push(it);
-        }
+        let mut found = self.look_up(rollouts.into_iter().take(MEMBERS)).await?;
+        let elsewhere = |it: &&Found| self.configuration.watched() != Some(it.object.cluster.as_str());
+        let before = |it: &Found| before(it).map(|before| (it.object.cluster.clone(), before));
+        let previous = found.iter().filter(elsewhere).filter_map(before).collect();
         if self.selects.is_some() {
             self.follow_up(previous, &mut found).await?;
         }
@@ -231,12 +226,25 @@ impl ExpectedSet<'_> {
         })
     }
 
-    /// What is known of an object, if it may be seen and is worth to wait for.
-    async fn look_up(&self, object: ObjectKey, rollout: Option<RolloutRow>) -> Result<Option<Found>, Unanswered> {
-        if !(self.sees)(&object).await.map_err(Unanswered::Permission)? {
-            return Ok(None);
+    /// What is known of objects, if they may be seen and are worth to wait for.
+    async fn look_up(
+        &self,
+        objects: impl Iterator<Item = (ObjectKey, Option<RolloutRow>)>,
+    ) -> Result<Vec<Found>, Unanswered> {
+        let mut seen = Vec::new();
+        for (object, rollout) in objects {
+            if (self.sees)(&object).await.map_err(Unanswered::Permission)? {
+                seen.push((object, rollout));
+            }
         }
-        let state = self.store.object_state(&object).await?.unwrap_or_default();
+        let states = self.store.object_states(seen.iter().map(|(object, _)| object.clone()).collect()).await?;
+        let found = seen.into_iter().zip(states);
+        Ok(found
+            .filter_map(|((object, rollout), state)| self.found(object, rollout, state.unwrap_or_default()))
+            .collect())
+    }
+
+    fn found(&self, object: ObjectKey, rollout: Option<RolloutRow>, state: ObjectState) -> Option<Found> {
         let is_watched = self.configuration.watched() == Some(object.cluster.as_str())
             && self.configuration.is_synced()
             && WATCHED.contains(&(object.kind.as_str(), object.group.as_str()));
@@ -249,24 +257,26 @@ impl ExpectedSet<'_> {
         let found = Found { object, rollout, state, watched };
         let ended =
             found.rollout.as_ref().is_some_and(|rollout| matches!(rollout.state, Phase::Succeeded | Phase::Failed));
-        Ok((!found.rests() || ended || self.is_named(&found.object)).then_some(found))
+        (!found.rests() || ended || self.is_named(&found.object)).then_some(found)
     }
 
     /// Where nobody watches, objects that still have what others had before the revision are expected to follow them.
     async fn follow_up(&self, previous: BTreeSet<(String, String)>, found: &mut Vec<Found>) -> Result<(), Unanswered> {
         for (cluster, revision) in previous {
             let filter = ObjectFilter { cluster: Some(cluster), ..ObjectFilter::default() };
-            for row in self.rollouts(filter, &revision).await? {
-                let known = found.iter().any(|found| found.object == *row.object);
-                if known || found.len() >= MEMBERS || !self.counts(&row.object) {
-                    continue;
-                }
-                let Some(it) = self.look_up((*row.object).clone(), None).await? else { continue };
-                let current = it.state.rollouts.current();
-                if current.is_some_and(|current| revision::same(&current.revision, &revision)) {
-                    found.push(it);
-                }
-            }
+            let known: HashSet<&ObjectKey> = found.iter().map(|found| &found.object).collect();
+            let rows = self.rollouts(filter, &revision).await?;
+            let others: BTreeSet<&ObjectKey> = rows
+                .iter()
+                .map(|row| &*row.object)
+                .filter(|object| !known.contains(object) && self.counts(object))
+                .collect();
+            let room = MEMBERS - found.len().min(MEMBERS);
+            let others = others.into_iter().map(|object| (object.clone(), None)).collect::<Vec<_>>();
+            let stayed = |it: &Found| {
+                it.state.rollouts.current().is_some_and(|current| revision::same(&current.revision, &revision))
+            };
+            found.extend(self.look_up(others.into_iter()).await?.into_iter().filter(stayed).take(room));
         }
         found.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(())

@@ -105,7 +105,10 @@ fn search(link: &mut Link, query: &EventQuery, ids: Option<&[i64]>) -> Result<Se
             let known = "reason NOT IN ('Progressing', 'ReconciliationSucceeded')";
             vec![Way::Keys(format!("{known} AND {reason}"))]
         }
-        (Some(objects), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Keys(failing(objects))],
+        (Some(objects), ..) if among <= MANY => {
+            let common = if fails { Way::Try("severity = 'error'".to_owned(), TRIAL) } else { Way::Log(TRIAL) };
+            vec![common, Way::Keys(failing(objects))]
+        }
         _ if fails => vec![Way::Keys("severity = 'error'".to_owned())],
         _ => vec![Way::Log(i64::MAX)],
     };

@@ -258,6 +258,12 @@ fn classify(error: &tokio_postgres::Error) -> EngineError {
         return EngineError::Down(format!("PostgreSQL: {error}{source}"));
     };
     let detail = format!("PostgreSQL: {} ({})", db.message(), db.code().code());
+    // What was sent first isn't heard of, see [`Link::send`].
+    if *db.code() == SqlState::IN_FAILED_SQL_TRANSACTION {
+        return EngineError::Down(
+            "PostgreSQL did not begin a transaction, or another replica held the append lock for too long".into(),
+        );
+    }
     // Who waits for each other begins anew.
     if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(db.code()) {
         tracing::debug!(detail, "a transaction gives way to another");

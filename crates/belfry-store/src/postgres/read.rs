@@ -208,8 +208,8 @@ impl Reader for PgReader {
         self.read(|link| self.find_rollout(link, id))
     }
 
-    fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>> {
-        self.read(|link| Self::find_object_state(link, object))
+    fn object_states(&self, objects: &[ObjectKey]) -> Result<Vec<Option<ObjectState>>> {
+        self.read(|link| Self::find_object_states(link, objects))
     }
 
     fn find_objects(&self, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {

@@ -127,11 +127,23 @@ impl PgReader {
         rows.iter().map(|row| rollout_row(row, 0, &known)).collect()
     }
 
-    pub(super) fn find_object_state(link: &mut Link, object: &ObjectKey) -> Result<Option<ObjectState>> {
-        let sql = "SELECT id, state FROM object
-             WHERE name = $1 AND namespace = $2 AND kind = $3 AND api_group = $4 AND cluster = $5";
-        let rows = link.query(sql, &[&object.name, &object.namespace, &object.kind, &object.group, &object.cluster])?;
-        Ok(rows.first().map(|row| read_state(row.get(0), row.get(1))))
+    pub(super) fn find_object_states(link: &mut Link, objects: &[ObjectKey]) -> Result<Vec<Option<ObjectState>>> {
+        const SQL: &str =
+            "SELECT k.n, o.id, o.state FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[])
+                 WITH ORDINALITY k(name, namespace, kind, api_group, cluster, n)
+             JOIN object o ON o.name = k.name AND o.namespace = k.namespace AND o.kind = k.kind
+                 AND o.api_group = k.api_group AND o.cluster = k.cluster";
+        let (names, namespaces) = (column(objects, |key| &*key.name), column(objects, |key| &*key.namespace));
+        let (kinds, groups) = (column(objects, |key| &*key.kind), column(objects, |key| &*key.group));
+        let clusters = column(objects, |key| &*key.cluster);
+        let mut states = vec![None; objects.len()];
+        for row in link.query(SQL, &[&names, &namespaces, &kinds, &groups, &clusters])? {
+            let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+            if let Some(state) = states.get_mut(place) {
+                *state = Some(read_state(row.get(1), row.get(2)));
+            }
+        }
+        Ok(states)
     }
 
     pub(super) fn list_objects(link: &mut Link, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {

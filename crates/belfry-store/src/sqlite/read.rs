@@ -225,8 +225,8 @@ impl Reader for SqliteReader {
         self.read(|connection| self.find_rollout(connection, id))
     }
 
-    fn object_state(&self, object: &ObjectKey) -> Result<Option<ObjectState>> {
-        self.read(|connection| Self::find_object_state(connection, object))
+    fn object_states(&self, objects: &[ObjectKey]) -> Result<Vec<Option<ObjectState>>> {
+        self.read(|connection| Self::find_object_states(connection, objects))
     }
 
     fn find_objects(&self, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {

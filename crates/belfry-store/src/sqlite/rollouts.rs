@@ -180,14 +180,20 @@ impl SqliteReader {
         })
     }
 
-    pub(super) fn find_object_state(connection: &Connection, object: &ObjectKey) -> Result<Option<ObjectState>> {
+    pub(super) fn find_object_states(
+        connection: &Connection,
+        objects: &[ObjectKey],
+    ) -> Result<Vec<Option<ObjectState>>> {
         let mut statement = connection.prepare_cached(
             "SELECT id, state FROM object
              WHERE name = ?1 AND namespace = ?2 AND kind = ?3 AND api_group = ?4 AND cluster = ?5",
         )?;
-        let key = params![object.name, object.namespace, object.kind, object.group, object.cluster];
-        let known = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        Ok(known.map(|(id, state)| read_state(id, state)))
+        let state = |object: &ObjectKey| {
+            let key = params![object.name, object.namespace, object.kind, object.group, object.cluster];
+            let known = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            Ok(known.map(|(id, state)| read_state(id, state)))
+        };
+        objects.iter().map(state).collect()
     }
 
     pub(super) fn list_objects(connection: &Connection, query: &ObjectQuery) -> Result<Vec<ObjectRow>> {

@@ -213,6 +213,14 @@ pub async fn objects_by_page<F: Fixture>() {
     let found = world.store.objects(of(named)).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(Some(&found[0].state), world.store.object_state(&found[0].key).await.unwrap().as_ref());
+    // Of several at once, in the order in which they are asked for, known or not.
+    let all = world.store.objects(of(ObjectFilter::default())).await.unwrap();
+    let mut asked: Vec<_> = all.into_iter().map(|row| (row.key, Some(row.state))).collect();
+    let unknown = belfry_core::ObjectKey { name: "never heard of".into(), ..asked[0].0.clone() };
+    asked.extend([(unknown, None), asked[2].clone()]);
+    asked.reverse();
+    let (keys, states): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    assert_eq!(world.store.object_states(keys).await.unwrap(), states);
     assert!(found[0].state.failed);
     let elsewhere = ObjectFilter { cluster: Some("far".into()), ..ObjectFilter::default() };
     assert!(world.store.objects(of(elsewhere)).await.unwrap().is_empty());

@@ -263,6 +263,9 @@ impl ExpectedSet<'_> {
     /// Where nobody watches, objects that still have what others had before the revision are expected to follow them.
     async fn follow_up(&self, previous: BTreeSet<(String, String)>, found: &mut Vec<Found>) -> Result<(), Unanswered> {
         for (cluster, revision) in previous {
+            if found.len() >= MEMBERS {
+                break;
+            }
             let filter = ObjectFilter { cluster: Some(cluster), ..ObjectFilter::default() };
             let known: HashSet<&ObjectKey> = found.iter().map(|found| &found.object).collect();
             let rows = self.rollouts(filter, &revision).await?;
@@ -271,7 +274,7 @@ impl ExpectedSet<'_> {
                 .map(|row| &*row.object)
                 .filter(|object| !known.contains(object) && self.counts(object))
                 .collect();
-            let room = MEMBERS - found.len().min(MEMBERS);
+            let room = MEMBERS - found.len();
             let others = others.into_iter().map(|object| (object.clone(), None)).collect::<Vec<_>>();
             let stayed = |it: &Found| {
                 it.state.rollouts.current().is_some_and(|current| revision::same(&current.revision, &revision))

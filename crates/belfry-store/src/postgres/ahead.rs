@@ -1,6 +1,6 @@
 //! Deciding ahead of the append lock. While several replicas append, each would wait for all that the others do under the lock: reading
-//! what came, deciding, writing. Instead a replica reads and decides before it, and sends all that it writes at once: the lock, a gate, the
-//! rows, the commit. The gate shuts when somebody appended meanwhile what the decision depends on; nothing is written then, and the
+//! what came, deciding, writing. Instead a replica gets in line for it, reads and decides meanwhile on a second connection, and sends all that it
+//! writes at once: a gate, the rows, the commit. The gate shuts when somebody appended meanwhile what the decision depends on; nothing is written then, and the
 //! batch is decided again.
 
 use std::{

@@ -1,4 +1,4 @@
-//! One connection, driven by the thread that waits for its answers. What is sent together takes one round trip.
+//! A connection, and perhaps one beside it, driven by the thread that waits for their answers. What is sent together takes one round trip.
 
 use std::{collections::HashMap, error::Error as _, future::poll_fn, pin::pin, task::Poll, time::Duration};
 

@@ -208,7 +208,7 @@ fn search(link: &mut Link, query: &RolloutQuery) -> Result<Search> {
     let among = ids.as_ref().map_or(0, Vec::len);
     let mut filter = Where::default();
     let by_object = ids.map(|ids| filter.bind_among("object", &ids));
-    let all_objects = format!("{}::INT8[]", filter.last());
+    let objects = filter.last();
     let by_revision = query.revision.as_deref().map(|revision| {
         let range = rev::range(revision);
         let (first, last) = (*range.start(), *range.end());
@@ -224,7 +224,7 @@ fn search(link: &mut Link, query: &RolloutQuery) -> Result<Search> {
         (.., Some(states)) if !query.states.contains(&Phase::Succeeded) => {
             vec![Way::Keys(format!("state <> 3 AND {states}"))]
         }
-        (Some(_), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Each(all_objects)],
+        (Some(_), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Each(format!("{objects}::INT8[]"))],
         _ => vec![Way::Log(i64::MAX)],
     };
     for term in [by_object, by_revision, by_state].into_iter().flatten() {

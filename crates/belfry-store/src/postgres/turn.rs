@@ -69,7 +69,8 @@ impl PgWriter {
         staged.with(head.seq).with(head.event).with(head.delivery).with(bytes)
     }
 
-    /// Asks, after all that was staged, in one round trip: the others wait for the append lock meanwhile.
+    /// Asks, after all that was staged, in one round trip: the others wait for the append lock meanwhile. Ahead of it what was staged
+    /// waits for the commit, and is asked beside.
     pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>> {
         if matches!(self.stage, Stage::Ahead(_)) {
             return self.link()?.pipeline_beside(steps);
@@ -94,15 +95,13 @@ impl PgWriter {
     }
 
     /// Catches up with what others brought.
-    pub(super) fn learn(&mut self, first: Option<Step<'_>>, tail: Seq) -> Result<()> {
+    fn learn(&mut self, first: Option<Step<'_>>, tail: Seq) -> Result<()> {
         let tail = self.ahead.known(tail.0);
         let limits = [limits::REPEAT_WINDOW, limits::HOOK_WINDOW].map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let (hook_tail, (asked, stale)) = (self.hook_tail, std::mem::take(&mut self.asked));
         let since = step(SINCE, [&tail, &limits[0], &hook_tail, &limits[1], &asked, &stale]);
         let steps: Vec<Step<'_>> = first.into_iter().chain([since]).collect();
-        let ahead = matches!(self.stage, Stage::Ahead(_));
-        let link = self.link()?;
-        let rows = if ahead { link.pipeline_beside(&steps)? } else { link.pipeline(&steps)? };
+        let rows = self.pipeline(&steps)?;
         let (events, hooks) = (self.others.len(), self.hooks.len());
         let mut last = tail;
         let rows = rows.last().filter(|rows| rows.iter().any(|row| row.get::<_, i32>(0) == 0));
@@ -174,7 +173,7 @@ impl PgWriter {
     }
 
     /// What is known now, of others too.
-    pub(super) fn begun(&mut self, locked: bool) -> Begun {
+    fn begun(&mut self, locked: bool) -> Begun {
         let mut others = std::mem::take(&mut self.others);
         let mut touched = Some(std::mem::take(&mut self.touched));
         if !others.is_empty() {
@@ -204,7 +203,7 @@ impl PgWriter {
     }
 
     /// Takes in what adding said. Whether it was let through.
-    pub(super) fn take_added(&mut self, answers: &[Vec<Row>]) -> bool {
+    fn take_added(&mut self, answers: &[Vec<Row>]) -> bool {
         let rows = || answers.iter().flatten();
         self.added.woken.extend(rows().filter_map(|row| row.get::<_, Option<i64>>(1)).map(DestId));
         rows().all(|row| row.get(0))

@@ -226,10 +226,12 @@ mod tests {
         link.query_once(&rollouts, &[]).unwrap();
         let objects = "ARRAY[1, 4, 5, 6, 7, 9, 13, 28]::INT8[]";
         let ways = [
-            Way::Log(i64::MAX),
-            Way::Keys(format!("object = ANY({objects})")),
-            Way::Few(format!("object = ANY({objects})")),
-            Way::Each(objects.to_owned()),
+            vec![Way::Log(i64::MAX)],
+            vec![Way::Keys(format!("object = ANY({objects})"))],
+            vec![Way::Few(format!("object = ANY({objects})"))],
+            vec![Way::Each(objects.to_owned())],
+            vec![Way::Log(50), Way::Each(objects.to_owned())],
+            vec![Way::Try("state = 3".to_owned(), 50), Way::Keys(format!("object = ANY({objects})"))],
         ];
         for (after, before, ascending, wanted) in [
             (i64::MIN, i64::MAX, false, 1000),
@@ -237,17 +239,12 @@ mod tests {
             (9 * DAY, 70 * DAY, false, 100),
             (0, DAY, true, 3),
         ] {
-            let found = ways.iter().map(|way| {
+            let found = ways.iter().map(|ways| {
                 let mut filter = Where::default();
                 filter.push(&format!("object = ANY({objects})"), []);
                 filter.push("state = 3", []);
-                let search = Search {
-                    table: "rollout",
-                    number: "id",
-                    columns: "object, state",
-                    filter,
-                    ways: vec![way.clone()],
-                };
+                let search =
+                    Search { table: "rollout", number: "id", columns: "object, state", filter, ways: ways.clone() };
                 search.first(&mut link, Span { after, before, ascending }, wanted).unwrap().numbers
             });
             let found: Vec<Vec<i64>> = found.collect();

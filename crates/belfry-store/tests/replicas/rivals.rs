@@ -1,33 +1,22 @@
-//! Several stores on one database that append at the same time.
-
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-use std::sync::Arc;
+//! Several that append at the same time.
 
 use belfry_core::{
-    ConfigKey, ObjectKey, Seq,
-    plan::{Candidate, Change, Origin, RouteRef},
+    Seq,
+    plan::{Candidate, Change},
 };
-use belfry_store::{Appended, Database, EventQuery, Options, Store};
+use belfry_store::{Appended, EventQuery, Store};
 use testkit::{Postgres, skip};
 
-/// What an object tells next, in turns of a failure and a success.
-fn event(n: u64, object: u64, fails: bool) -> Candidate {
-    let alert = Arc::new(ConfigKey::alert("n", "a"));
+use super::{event, open};
+
+/// What an object tells: that it failed, or that it is well again.
+fn told(n: u64, object: u64, fails: bool) -> Candidate {
+    let (severity, reason) = if fails { ("error", "BuildFailed") } else { ("info", "ReconciliationSucceeded") };
     Candidate {
-        object: ObjectKey { kind: "Kustomization".into(), name: format!("object-{object}"), ..ObjectKey::default() },
-        origin: Origin::Recorder,
-        severity: if fails { "error" } else { "info" }.into(),
-        reason: if fails { "BuildFailed" } else { "ReconciliationSucceeded" }.into(),
-        revision: None,
-        commit: None,
+        severity: severity.into(),
+        reason: reason.into(),
         updates_commit_status: !fails,
-        rollout: None,
-        dedupe: n,
-        body_hash: n | 1 << 63,
-        sent: None,
-        body: n.to_string().into(),
-        routes: vec![RouteRef::alert(alert, Arc::new(ConfigKey::provider("n", "p")), true)],
+        ..event(n, &format!("object-{object}"))
     }
 }
 
@@ -36,7 +25,7 @@ async fn tell_of(stores: Vec<Store>, object: u64, rounds: u64) {
     for round in 0..rounds {
         let n = object * rounds + round;
         let fails = round % 2 == 0;
-        let told = event(n, object, fails);
+        let told = told(n, object, fails);
         let [first, second] = [(); 2].map(|()| fastrand::usize(..stores.len()));
         let again = Candidate { body_hash: !told.body_hash, ..told.clone() };
         let (one, other) = tokio::join!(stores[first].append(told), stores[second].append(again));
@@ -57,8 +46,7 @@ async fn under_load_all_know_what_one_takes_in() {
     const ROUNDS: u64 = 40;
     let Some(server) = Postgres::shared() else { return skip("PostgreSQL is missing") };
     let name = server.database().unwrap();
-    let database = Database::at(&server.url(&name));
-    let stores: Vec<Store> = (0..4).map(|_| Store::open_postgres(&database, Options::default()).unwrap()).collect();
+    let stores = open(server, &name, 4);
     let mut senders = tokio::task::JoinSet::new();
     for object in 0..OBJECTS {
         senders.spawn(tell_of(stores.clone(), object, ROUNDS));

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod rivals;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{

@@ -26,7 +26,7 @@ use crate::{
 
 /// How often is looked what nobody said.
 const POLL: Duration = Duration::from_secs(10);
-/// How long nothing is said after something was.
+/// How long nothing is said after something was, for each replica that there is: everybody hears what everybody says.
 const SILENCE: Duration = Duration::from_millis(20);
 /// How long after a failure the next try comes.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -44,6 +44,9 @@ const TAKE_OVER: &str = "UPDATE lane SET owner = NULL, first = NULL, woken = FAL
 /// Destinations with work that is due and that nobody is at.
 const DUE: &str = "SELECT id FROM config c WHERE c.kind IN ('Provider', 'Cluster')
     AND EXISTS(SELECT 1 FROM lane WHERE dest = c.id AND due <= $1 AND owner IS NULL)";
+
+/// Nothing is lost with what nobody hears: it isn't waited for until it is on disk.
+const SAY: &str = "SELECT set_config('synchronous_commit', 'off', TRUE), pg_notify($1, $2)";
 
 const COUNT: &str = "SELECT count(*) FROM replica WHERE until > clock_timestamp()";
 
@@ -121,16 +124,17 @@ impl Follower {
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
         let mut said: Option<Instant> = None;
         while !self.stopped.load(Relaxed) {
-            let silence = said.map_or(Duration::ZERO, |said| SILENCE.saturating_sub(said.elapsed()));
+            let pause = SILENCE * shared.replicas.load(Relaxed);
+            let silence = said.map_or(Duration::ZERO, |said| pause.saturating_sub(said.elapsed()));
             let most = if self.voice.has_news() { silence } else { Duration::MAX };
             let Some(heard) = link.listen(beat.saturating_sub(renewed.elapsed()).min(most), &self.voice.nudge) else {
                 return Err(EngineError::Down("the connection is lost".into()));
             };
             self.hear(&mut link, &heard, shared)?;
-            if said.is_none_or(|said| said.elapsed() >= SILENCE)
+            if said.is_none_or(|said| said.elapsed() >= pause)
                 && let Some(notice) = self.voice.take()
             {
-                link.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &notice])?;
+                link.query(SAY, &[&CHANNEL, &notice])?;
                 said = Some(Instant::now());
             }
             if renewed.elapsed() >= beat {

@@ -18,6 +18,9 @@ use crate::engine::{EngineError, Result};
 const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC'; SET default_transaction_isolation = 'read committed';
     SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '8s'; SET statement_timeout = '10s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+/// What connections are told that write. They touch few rows, each by its number: tables that the planner takes for small, since nothing
+/// is known of them yet, are not to be read as a whole all the same.
+const WRITING: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// How long an answer may take; a little more than the server gives itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -140,6 +143,13 @@ impl Link {
         Ok(Self { runtime: Some(runtime), line, beside: None, heard, patience: PATIENCE, broken: false })
     }
 
+    /// One for writing.
+    pub fn open_writing(database: &Database) -> Result<Self> {
+        let mut link = Self::open(database)?;
+        link.batch(WRITING)?;
+        Ok(link)
+    }
+
     /// Opens a second connection, if there is none.
     pub fn open_beside(&mut self, database: &Database) -> Result<()> {
         if self.beside.as_ref().is_none_or(|line| line.client.is_closed())
@@ -148,7 +158,8 @@ impl Link {
             self.beside = Some(runtime.block_on(async {
                 let beside = Line::open(database, mpsc::unbounded_channel().0).await?;
                 // It asks the same few things again and again.
-                let planned = beside.client.batch_execute("SET plan_cache_mode = force_generic_plan").await;
+                let planned =
+                    beside.client.batch_execute(&format!("{WRITING}; SET plan_cache_mode = force_generic_plan")).await;
                 planned.map(|()| beside).map_err(|error| classify(&error))
             })?);
         }

@@ -54,7 +54,7 @@ pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, 
     schema::migrate(database)?;
     let database = Arc::new(database.clone());
     let flight = Arc::new(Flight::new(database.lease));
-    let mut link = Link::open(&database).map_err(failed)?;
+    let mut link = Link::open_writing(&database).map_err(failed)?;
     for warning in schema::warnings(&mut link).map_err(failed)? {
         tracing::warn!("{warning}");
     }

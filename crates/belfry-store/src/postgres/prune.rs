@@ -13,9 +13,8 @@ const PRESENT: &str = "INSERT INTO config(kind, namespace, name, body)
     SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[])
     ON CONFLICT(kind, namespace, name) DO UPDATE SET body = excluded.body, absent = NULL
     WHERE config.body IS DISTINCT FROM excluded.body OR config.absent IS NOT NULL";
-const ABSENT: &str = "UPDATE config SET absent = $4 WHERE body IS NOT NULL AND absent IS NULL AND NOT EXISTS(
-    SELECT 1 FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) p(kind, namespace, name)
-    WHERE p.kind = config.kind AND p.namespace = config.namespace AND p.name = config.name)";
+const ABSENT: &str = "UPDATE config SET absent = $4 WHERE body IS NOT NULL AND absent IS NULL
+    AND (kind, namespace, name) NOT IN (SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]))";
 const NEEDED: &str =
     "EXISTS(SELECT 1 FROM delivery d WHERE d.event = old.seq AND (d.state = 0 OR (d.state = 3 AND $2)))";
 

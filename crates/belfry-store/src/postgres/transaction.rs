@@ -288,7 +288,7 @@ impl Writer for PgWriter {
     fn probe(&mut self) -> Result<()> {
         self.rollback();
         if self.link.is_none() {
-            self.link = Some(Link::open(&self.database)?);
+            self.link = Some(Link::open_writing(&self.database)?);
         }
         self.link()?.query(FLUSH, &[]).map(drop)
     }

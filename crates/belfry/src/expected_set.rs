@@ -150,9 +150,7 @@ impl ExpectedSet<'_> {
     pub async fn gather(&self) -> Result<Vec<Found>, Unanswered> {
         let mut rollouts: BTreeMap<ObjectKey, Option<RolloutRow>> = BTreeMap::new();
         for row in self.seen().await? {
-            if self.counts(&row.object) {
-                rollouts.entry((*row.object).clone()).or_insert(Some(row));
-            }
+            rollouts.entry((*row.object).clone()).or_insert(Some(row));
         }
         for object in self.expected() {
             rollouts.entry(object).or_insert(None);
@@ -164,8 +162,12 @@ impl ExpectedSet<'_> {
         }
         let mut found = self.look_up(rollouts.into_iter().take(MEMBERS)).await?;
         let elsewhere = |it: &&Found| self.configuration.watched() != Some(it.object.cluster.as_str());
-        let before = |it: &Found| before(it).map(|before| (it.object.cluster.clone(), before));
-        let previous = found.iter().filter(elsewhere).filter_map(before).collect();
+        let mut previous: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for it in found.iter().filter(elsewhere) {
+            if let Some(before) = before(it) {
+                previous.entry(before).or_default().insert(it.object.cluster.clone());
+            }
+        }
         if self.selects.is_some() {
             self.follow_up(previous, &mut found).await?;
         }
@@ -181,29 +183,34 @@ impl ExpectedSet<'_> {
             && (self.is_named(object) || self.selects.is_some_and(|selects| selects(object)))
     }
 
-    /// The rollouts of the revision, newest first.
+    /// The rollouts of the revision that count, newest first.
     async fn seen(&self) -> Result<Vec<RolloutRow>, Unanswered> {
         let cluster = || self.cluster.map(str::to_owned);
         if self.selects.is_some() {
             let object = ObjectFilter { cluster: cluster(), ..ObjectFilter::default() };
-            return self.rollouts(object, self.revision).await;
+            return self.rollouts(object, self.revision, |object| self.counts(object)).await;
         }
         let mut rows = Vec::new();
         for ObjectKey { kind, namespace, name, .. } in &self.named {
             let [kind, namespace, name] = [kind, namespace, name].map(|text| Some(text.clone()));
             let object = ObjectFilter { cluster: cluster(), group: None, kind, namespace, name };
-            rows.extend(self.rollouts(object, self.revision).await?);
+            rows.extend(self.rollouts(object, self.revision, |object| self.counts(object)).await?);
         }
         Ok(rows)
     }
 
-    async fn rollouts(&self, object: ObjectFilter, revision: &str) -> Result<Vec<RolloutRow>, Unanswered> {
+    async fn rollouts(
+        &self,
+        object: ObjectFilter,
+        revision: &str,
+        wanted: impl Fn(&ObjectKey) -> bool,
+    ) -> Result<Vec<RolloutRow>, Unanswered> {
         let revision = Some(revision.to_owned());
         let mut query = RolloutQuery { object, revision, ..RolloutQuery::default() };
         let mut rows = Vec::new();
         loop {
             let page = self.store.rollouts(query.clone()).await?;
-            rows.extend(page.items);
+            rows.extend(page.items.into_iter().filter(|row| wanted(&row.object)));
             query.cursor = page.next;
             if query.cursor.is_none() || rows.len() >= MEMBERS {
                 return Ok(rows);
@@ -260,20 +267,25 @@ impl ExpectedSet<'_> {
         (!found.rests() || ended || self.is_named(&found.object)).then_some(found)
     }
 
-    /// Where nobody watches, objects that still have what others had before the revision are expected to follow them.
-    async fn follow_up(&self, previous: BTreeSet<(String, String)>, found: &mut Vec<Found>) -> Result<(), Unanswered> {
-        for (cluster, revision) in previous {
+    /// Where nobody watches, objects that still have what others had before the revision are expected to follow them: those of the clusters
+    /// in which others had it.
+    async fn follow_up(
+        &self,
+        previous: BTreeMap<String, BTreeSet<String>>,
+        found: &mut Vec<Found>,
+    ) -> Result<(), Unanswered> {
+        for (revision, clusters) in previous {
             if found.len() >= MEMBERS {
                 break;
             }
-            let filter = ObjectFilter { cluster: Some(cluster), ..ObjectFilter::default() };
+            // All of them at once: a commit goes to many clusters.
+            let cluster = clusters.first().filter(|_| clusters.len() == 1).cloned();
             let known: HashSet<&ObjectKey> = found.iter().map(|found| &found.object).collect();
-            let rows = self.rollouts(filter, &revision).await?;
-            let others: BTreeSet<&ObjectKey> = rows
-                .iter()
-                .map(|row| &*row.object)
-                .filter(|object| !known.contains(object) && self.counts(object))
-                .collect();
+            let wanted = |object: &ObjectKey| {
+                clusters.contains(&object.cluster) && !known.contains(object) && self.counts(object)
+            };
+            let rows = self.rollouts(ObjectFilter { cluster, ..ObjectFilter::default() }, &revision, wanted).await?;
+            let others: BTreeSet<&ObjectKey> = rows.iter().map(|row| &*row.object).collect();
             let room = MEMBERS - found.len();
             let others = others.into_iter().map(|object| (object.clone(), None)).collect::<Vec<_>>();
             let stayed = |it: &Found| {

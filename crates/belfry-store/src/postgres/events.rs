@@ -99,20 +99,18 @@ fn search(link: &mut Link, query: &EventQuery, ids: Option<&[i64]>) -> Result<Se
     let failing = |keys: &str| if fails { format!("severity = 'error' AND {keys}") } else { keys.to_owned() };
     let among = ids.map_or(0, <[i64]>::len);
     let ways = match (&by_object, &by_revision, &reason) {
-        (Some(objects), ..) if among <= FEW => vec![Way::Keys(failing(objects))],
+        (Some(objects), ..) if among <= FEW => vec![Way::Keys(failing(&objects.keys()))],
         (_, Some(revision), _) => vec![Way::Keys(revision.clone())],
         (.., Some(reason)) if rare => {
             let known = "reason NOT IN ('Progressing', 'ReconciliationSucceeded')";
             vec![Way::Keys(format!("{known} AND {reason}"))]
         }
-        (Some(objects), ..) if among <= MANY => {
-            let common = if fails { Way::Try("severity = 'error'".to_owned(), TRIAL) } else { Way::Log(TRIAL) };
-            vec![common, Way::Keys(failing(objects))]
-        }
+        (Some(objects), ..) if among <= MANY && fails => vec![Way::Keys(failing(&objects.keys()))],
+        (Some(objects), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Keys(objects.keys())],
         _ if fails => vec![Way::Keys("severity = 'error'".to_owned())],
         _ => vec![Way::Log(i64::MAX)],
     };
-    for term in [by_object, by_revision, reason].into_iter().flatten() {
+    for term in [by_object.map(|objects| objects.rows()), by_revision, reason].into_iter().flatten() {
         filter.push(&term, []);
     }
     if let Some(severity) = &query.severity {
@@ -138,7 +136,7 @@ fn of_revision(link: &mut Link, revision: &str, filter: &mut Where) -> Result<St
     Ok(match (first == last, others.is_empty()) {
         (true, _) => {
             others.push(first);
-            filter.bind_among("rev", &others)
+            filter.bind_among("rev", &others).keys()
         }
         (false, true) => filter.bind("rev BETWEEN ? AND ?", [Box::new(first), Box::new(last)]),
         (false, false) => {

@@ -36,17 +36,13 @@ impl Where {
         numbered
     }
 
-    /// The parameter that was taken last.
-    pub fn last(&self) -> String {
-        format!("${}", self.values.len())
-    }
-
-    /// A condition for one of these numbers. An index has the rows of a single one in order.
-    pub fn bind_among(&mut self, column: &str, ids: &[i64]) -> String {
+    /// Takes numbers of which one is asked for.
+    pub fn bind_among(&mut self, column: &'static str, ids: &[i64]) -> Among {
         match ids {
-            [id] => self.bind(&format!("{column} = ?"), [Box::new(*id)]),
-            ids => self.bind(&format!("{column} = ANY(?)"), [Box::new(ids.to_vec())]),
+            [id] => self.values.push(Box::new(*id)),
+            ids => self.values.push(Box::new(ids.to_vec())),
         }
+        Among { column, param: format!("${}", self.values.len()), one: ids.len() == 1 }
     }
 
     pub fn is(&mut self, column: &str, value: Option<i64>) {
@@ -64,11 +60,11 @@ impl Where {
         }
     }
 
-    /// One of these numbers, if any are asked for. They are found first, for then the planner knows how few rows have them.
-    pub fn among(&mut self, column: &str, ids: Option<&[i64]>) {
+    /// One of these numbers, if any are asked for.
+    pub fn among(&mut self, column: &'static str, ids: Option<&[i64]>) {
         if let Some(ids) = ids {
             let among = self.bind_among(column, ids);
-            self.terms.push(among);
+            self.terms.push(among.rows());
         }
     }
 
@@ -84,6 +80,34 @@ impl Where {
 
     pub fn params(&self) -> Vec<Param<'_>> {
         self.values.iter().map(|value| &**value as Param<'_>).collect()
+    }
+}
+
+/// Numbers of which a column has one; they are found before they are asked for, for then the planner knows how many they are.
+pub(super) struct Among {
+    column: &'static str,
+    param: String,
+    one: bool,
+}
+
+impl Among {
+    /// The condition for an index, which has the rows of a single number in order.
+    pub fn keys(&self) -> String {
+        let Self { column, param, one } = self;
+        if *one { format!("{column} = {param}") } else { format!("{column} = ANY({param})") }
+    }
+
+    /// The condition for rows that are found some other way. Not an array, for of that the planner looks up in its statistics how common each
+    /// number is, partition by partition: milliseconds for each statement where there are thousands.
+    pub fn rows(&self) -> String {
+        let Self { column, param, one } = self;
+        if *one { self.keys() } else { format!("({column} IN (SELECT unnest({param}::INT8[]))) IS TRUE") }
+    }
+
+    /// The numbers as an array.
+    pub fn array(&self) -> String {
+        let Self { param, one, .. } = self;
+        if *one { format!("ARRAY[{param}::INT8]") } else { format!("{param}::INT8[]") }
     }
 }
 
@@ -147,7 +171,8 @@ mod tests {
         filter.among("p", None);
         filter.among("q", Some(&[6]));
         filter.is("c", Some(5));
-        let sql = " WHERE a BETWEEN $1 AND $2 OR b AND o = ANY($3) AND q = $4 AND c = $5";
+        let sql =
+            " WHERE a BETWEEN $1 AND $2 OR b AND (o IN (SELECT unnest($3::INT8[]))) IS TRUE AND q = $4 AND c = $5";
         assert_eq!((&*filter.sql(), filter.params().len()), (sql, 5));
     }
 }

@@ -18,9 +18,9 @@ use crate::engine::{EngineError, Result};
 const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET timezone = 'UTC'; SET default_transaction_isolation = 'read committed';
     SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '8s'; SET statement_timeout = '10s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
-/// What connections are told that write. They touch few rows, each by its number: tables that the planner takes for small, since nothing
-/// is known of them yet, are not to be read as a whole all the same.
-const WRITING: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// What connections are told that write. They say the same few things again and again, each about few rows that are found by their numbers:
+/// planned once, and not by reading a table as a whole because the planner takes it for small, of which it may know nothing yet.
+const WRITING: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// How long an answer may take; a little more than the server gives itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -155,13 +155,9 @@ impl Link {
         if self.beside.as_ref().is_none_or(|line| line.client.is_closed())
             && let Some(runtime) = &self.runtime
         {
-            self.beside = Some(runtime.block_on(async {
-                let beside = Line::open(database, mpsc::unbounded_channel().0).await?;
-                // It asks the same few things again and again.
-                let planned =
-                    beside.client.batch_execute(&format!("{WRITING}; SET plan_cache_mode = force_generic_plan")).await;
-                planned.map(|()| beside).map_err(|error| classify(&error))
-            })?);
+            let beside = runtime.block_on(Line::open(database, mpsc::unbounded_channel().0))?;
+            runtime.block_on(beside.client.batch_execute(WRITING)).map_err(|error| classify(&error))?;
+            self.beside = Some(beside);
         }
         Ok(())
     }

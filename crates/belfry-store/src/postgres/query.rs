@@ -93,7 +93,7 @@ fn search(link: &mut Link, query: &DeliveryQuery) -> Result<Search> {
         filter.bind(events, [Box::new(ids.clone())])
     });
     if let Some(dests) = &by_dest {
-        filter.push(dests, []);
+        filter.push(&dests.rows(), []);
     }
     filter.among("route", routes.as_deref());
     filter.among("object", ids.as_deref());
@@ -108,8 +108,8 @@ fn search(link: &mut Link, query: &DeliveryQuery) -> Result<Search> {
     let way = match (one, few, by_dest, &query.states[..]) {
         (Some(one), ..) => Way::Few(one),
         (_, Some(few), ..) => Way::Few(few),
-        (.., Some(dests), [DeliveryState::Dead]) => Way::Keys(format!("state = 3 AND {dests}")),
-        (.., Some(dests), _) => Way::Keys(dests),
+        (.., Some(dests), [DeliveryState::Dead]) => Way::Keys(format!("state = 3 AND {}", dests.keys())),
+        (.., Some(dests), _) => Way::Keys(dests.keys()),
         (.., [DeliveryState::Dead]) => Way::Keys("state = 3".to_owned()),
         (.., [DeliveryState::Pending]) => Way::Few("state = 0".to_owned()),
         _ => Way::Log(i64::MAX),

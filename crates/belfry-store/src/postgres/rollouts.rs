@@ -208,7 +208,6 @@ fn search(link: &mut Link, query: &RolloutQuery) -> Result<Search> {
     let among = ids.as_ref().map_or(0, Vec::len);
     let mut filter = Where::default();
     let by_object = ids.map(|ids| filter.bind_among("object", &ids));
-    let objects = filter.last();
     let by_revision = query.revision.as_deref().map(|revision| {
         let range = rev::range(revision);
         let (first, last) = (*range.start(), *range.end());
@@ -219,15 +218,15 @@ fn search(link: &mut Link, query: &RolloutQuery) -> Result<Search> {
     let codes: Vec<String> = query.states.iter().map(|state| state.code().to_string()).collect();
     let by_state = (!codes.is_empty()).then(|| format!("state IN ({})", codes.join(", ")));
     let ways = match (&by_object, &by_revision, &by_state) {
-        (Some(objects), ..) if among <= FEW => vec![Way::Few(objects.clone())],
+        (Some(objects), ..) if among <= FEW => vec![Way::Few(objects.keys())],
         (_, Some(revision), _) => vec![Way::Few(revision.clone())],
         (.., Some(states)) if !query.states.contains(&Phase::Succeeded) => {
             vec![Way::Keys(format!("state <> 3 AND {states}"))]
         }
-        (Some(_), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Each(format!("{objects}::INT8[]"))],
+        (Some(objects), ..) if among <= MANY => vec![Way::Log(TRIAL), Way::Each(objects.array())],
         _ => vec![Way::Log(i64::MAX)],
     };
-    for term in [by_object, by_revision, by_state].into_iter().flatten() {
+    for term in [by_object.map(|objects| objects.rows()), by_revision, by_state].into_iter().flatten() {
         filter.push(&term, []);
     }
     if let Some(revision) = query.revision.as_deref().filter(|revision| rev::without_digest(revision) != *revision) {

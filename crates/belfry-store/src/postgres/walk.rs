@@ -71,8 +71,6 @@ pub(super) enum Way {
     Log(i64),
     /// Those for which an index has this condition, with its parameters numbered.
     Keys(String),
-    /// The same, until so many were looked at.
-    Try(String, i64),
     /// The same where it takes no looking through days: there are few.
     Few(String),
     /// Those of many objects, in an array: each is looked up, for the planner would sooner read all that others have.
@@ -109,7 +107,7 @@ impl Search {
             let first = STEP.max(wanted as i64);
             let (mut days, mut step) = (1, first);
             let cost = if matches!(way, Way::Log(_)) { 1 } else { DEAR };
-            let mut trial = if let Way::Log(most) | Way::Try(_, most) = way { *most } else { LOOKS };
+            let mut trial = if let Way::Log(most) = way { *most } else { LOOKS };
             loop {
                 let part = if matches!(way, Way::Few(_)) { span } else { span.part(days) };
                 let most = step.min(left / cost).min(trial);
@@ -165,7 +163,7 @@ impl Search {
                 ),
                 format!("SELECT n FROM s{} ORDER BY n {order} LIMIT {wanted}", filter.sql()),
             ),
-            Way::Keys(keys) | Way::Try(keys, _) | Way::Few(keys) => (
+            Way::Keys(keys) | Way::Few(keys) => (
                 format!(
                     "SELECT {number} AS n FROM {table} WHERE {keys} AND {bounds} ORDER BY {number} {order} LIMIT {most}"
                 ),
@@ -231,7 +229,6 @@ mod tests {
             vec![Way::Few(format!("object = ANY({objects})"))],
             vec![Way::Each(objects.to_owned())],
             vec![Way::Log(50), Way::Each(objects.to_owned())],
-            vec![Way::Try("state = 3".to_owned(), 50), Way::Keys(format!("object = ANY({objects})"))],
         ];
         for (after, before, ascending, wanted) in [
             (i64::MIN, i64::MAX, false, 1000),

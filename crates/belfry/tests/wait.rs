@@ -19,7 +19,7 @@ fn patient() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().unwrap()
 }
 
-/// Reports of one Kustomization, each a second after the one before.
+/// Reports of Kustomizations, each a second after the one before.
 struct Controller<'a> {
     belfry: &'a Belfry,
     second: std::cell::Cell<u32>,
@@ -31,6 +31,17 @@ impl<'a> Controller<'a> {
     }
 
     async fn says(&self, name: &str, reason: &str, revision: &str) {
+        self.belfry.accept(&self.event(name, reason, revision)).await;
+    }
+
+    /// From another cluster.
+    async fn says_from(&self, cluster: &str, name: &str, reason: &str, revision: &str) {
+        let post = patient().post(format!("{}/events", self.belfry.api)).bearer_auth(token(cluster));
+        let answer = post.json(&self.event(name, reason, revision)).send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+    }
+
+    fn event(&self, name: &str, reason: &str, revision: &str) -> Value {
         let second = self.second.replace(self.second.get() + 1);
         let mut event = json!({
             "involvedObject": {
@@ -46,8 +57,12 @@ impl<'a> Controller<'a> {
         if reason == "ReconciliationSucceeded" {
             event["metadata"]["kustomize.toolkit.fluxcd.io/commit_status"] = json!("update");
         }
-        self.belfry.accept(&event).await;
+        event
     }
+}
+
+fn token(cluster: &str) -> String {
+    format!("token-of-the-{cluster}-cluster")
 }
 
 async fn ask(belfry: &Belfry, query: &str) -> Value {
@@ -119,6 +134,33 @@ async fn it_waits_for_what_others_had_before() {
         flux.says("b", "ReconciliationSucceeded", B).await;
     });
     assert_eq!(told, "succeeded: all 2 objects are live");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_others_of_the_clusters_that_the_commit_came_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let clusters = ["eu", "us"].map(|name| {
+        std::fs::write(folder.path().join(name), token(name)).unwrap();
+        format!("{{name: {name}, tokenFiles: [{name}]}}")
+    });
+    let access = folder.path().join("access.yaml");
+    std::fs::write(&access, format!("clusters: [{}]", clusters.join(", "))).unwrap();
+    let (data, access) = (folder.path().join("data"), access.to_str().unwrap().to_owned());
+    let belfry = Belfry::start_in(folder, &data, "", &["--api-access", &access, "--cluster-name", "hub"]).await;
+    let flux = Controller::of(&belfry);
+    for name in ["a", "b"] {
+        flux.says(name, "ReconciliationSucceeded", A).await;
+        flux.says_from("eu", name, "ReconciliationSucceeded", A).await;
+        flux.says_from("us", name, "ReconciliationSucceeded", A).await;
+    }
+    let progress = async || verdict(&belfry, "revision=b000000&timeout=0s").await;
+    flux.says_from("us", "a", "ReconciliationSucceeded", B).await;
+    assert!(progress().await.contains(": 1 of 2 objects are live"), "{}", progress().await);
+    flux.says_from("eu", "b", "ReconciliationSucceeded", B).await;
+    assert!(progress().await.contains(": 2 of 4 objects are live"), "{}", progress().await);
+    flux.says_from("us", "b", "ReconciliationSucceeded", B).await;
+    flux.says_from("eu", "a", "ReconciliationSucceeded", B).await;
+    assert_eq!(progress().await, "succeeded: all 4 objects are live");
 }
 
 /// Waits until so many wait.

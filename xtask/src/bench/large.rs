@@ -70,7 +70,8 @@ struct Filled {
     seconds: Option<f64>,
     /// It runs the database server until its standard input ends.
     keeper: Option<Child>,
-    _folder: Option<TempDir>,
+    /// What was filled just now.
+    folder: Option<TempDir>,
 }
 
 impl Drop for Filled {
@@ -102,6 +103,10 @@ pub struct Row {
 /// When something can't be started or reached, or a question isn't answered 200.
 pub fn run(bed: &Bed, large: &Large, json: Option<&PathBuf>) -> anyhow::Result<()> {
     let filled = filled(bed, large)?;
+    if let Some(folder) = &filled.folder {
+        bed.say("large: reading all of it into memory")?;
+        read_through(folder.path())?;
+    }
     let folder = bed.folder()?;
     let server = serve(bed, folder.path(), &filled.place)?;
     server.ready()?;
@@ -144,6 +149,23 @@ pub fn run(bed: &Bed, large: &Large, json: Option<&PathBuf>) -> anyhow::Result<(
     Ok(())
 }
 
+/// Has the system read what it wrote a while ago: how soon a disk answers is not what is asked.
+fn read_through(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            read_through(&entry.path())?;
+        } else if kind.is_file() {
+            // A running server removes files of its own.
+            if let Ok(mut file) = std::fs::File::open(entry.path()) {
+                std::io::copy(&mut file, &mut std::io::sink())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn serve(bed: &Bed, folder: &Path, place: &str) -> anyhow::Result<Server> {
     let config = folder.join("config");
     std::fs::create_dir_all(&config)?;
@@ -161,7 +183,7 @@ fn filled(bed: &Bed, large: &Large) -> anyhow::Result<Filled> {
             empty: large.empty.clone(),
             seconds: None,
             keeper: None,
-            _folder: None,
+            folder: None,
         });
     }
     bed.say("large: filling the store")?;
@@ -186,7 +208,7 @@ fn filled(bed: &Bed, large: &Large) -> anyhow::Result<Filled> {
     };
     let place = said["url"].as_str().map_or_else(|| folder.path().display().to_string(), str::to_owned);
     let empty = said["empty"].as_str().map(str::to_owned);
-    Ok(Filled { place, empty, seconds: said["seconds"].as_f64(), keeper: Some(keeper), _folder: Some(folder) })
+    Ok(Filled { place, empty, seconds: said["seconds"].as_f64(), keeper: Some(keeper), folder: Some(folder) })
 }
 
 /// Asks one question so often, each time about something else, after a few times that don't count.

@@ -17,7 +17,7 @@ pub(super) const MANY: usize = 4_000;
 /// Rows that the first statement looks at, at least; the next one at more.
 const STEP: i64 = 64;
 /// Looking a row up that an index leads to takes as long as reading so many of the log.
-const DEAR: i64 = 4;
+const DEAR: i64 = 5;
 /// Days after which the rest is looked at as one.
 const DAYS: i64 = 64;
 

@@ -43,6 +43,8 @@ pub enum Unanswered {
 
 /// Objects that one answer counts at most.
 const MEMBERS: usize = 2_000;
+/// Rollouts of one revision that are read for it at most.
+const READ: usize = 20_000;
 /// Kinds that a cluster's watches see going to revisions, and their groups.
 const WATCHED: [(&str, &str); 2] =
     [("Kustomization", "kustomize.toolkit.fluxcd.io"), ("HelmRelease", "helm.toolkit.fluxcd.io")];
@@ -207,12 +209,13 @@ impl ExpectedSet<'_> {
     ) -> Result<Vec<RolloutRow>, Unanswered> {
         let revision = Some(revision.to_owned());
         let mut query = RolloutQuery { object, revision, ..RolloutQuery::default() };
-        let mut rows = Vec::new();
+        let (mut rows, mut read) = (Vec::new(), 0);
         loop {
             let page = self.store.rollouts(query.clone()).await?;
+            read += page.items.len();
             rows.extend(page.items.into_iter().filter(|row| wanted(&row.object)));
             query.cursor = page.next;
-            if query.cursor.is_none() || rows.len() >= MEMBERS {
+            if query.cursor.is_none() || rows.len() >= MEMBERS || read >= READ {
                 return Ok(rows);
             }
         }

@@ -17,6 +17,10 @@ use belfry_core::{
 use belfry_store::{Database, Options, Store};
 use testkit::Postgres;
 
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const REPLICAS: [usize; 3] = [1, 2, 4];
 const PRODUCERS: usize = 64;
 const OBJECTS: u64 = 200;

@@ -30,10 +30,9 @@ pub(super) const ROW: i64 = 512;
 /// work that is due and not in flight.
 macro_rules! add {
     ($gate:literal) => {
-        concat!("WITH gate AS MATERIALIZED (", $gate, "),
-    numbers AS (
+        concat!("WITH gate AS (
         UPDATE head SET seq = greatest(seq, $33), event = greatest(event, $34), delivery = greatest(delivery, $35), bytes = bytes + $36
-        WHERE (SELECT open FROM gate)),
+        ", $gate, " RETURNING TRUE AS open),
     events AS (
         INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via, body)
         SELECT unnest($1::INT8[]), unnest($2::INT8[]), unnest($3::INT2[]), unnest($4::INT8[]), unnest($5::INT8[]),
@@ -53,17 +52,18 @@ macro_rules! add {
         SELECT unnest($22::INT8[]), unnest($23::INT8[]), unnest($24::INT8[]), unnest($25::INT8[]), unnest($26::INT8[]),
             unnest($27::INT8[]), unnest($28::INT2[]), unnest($29::INT8[]), unnest($30::INT2[]), unnest($31::INT8[]),
             unnest($32::TEXT[]) WHERE (SELECT open FROM gate))
-    SELECT gate.open, woken.dest FROM gate
+    SELECT passed.open, woken.dest
+    FROM (SELECT COALESCE((SELECT open FROM gate), set_config('belfry.gate', 'shut', TRUE) IS NULL) AS open) passed
     LEFT JOIN (SELECT DISTINCT dest FROM lanes WHERE due <= $21 AND owner IS NULL) woken ON TRUE")
     };
 }
-const ADD: &str = add!("SELECT TRUE AS open");
+const ADD: &str = add!("");
 /// What was decided ahead of the append lock (see `ahead.rs`) shuts the gate, unless numbers go on where they left off, and of its objects
 /// nothing came after the last event that was known, of all that came.
 const ADD_AHEAD: &str = add!(
-    "SELECT set_config('belfry.gate', CASE WHEN head.seq < $37 AND head.delivery < $38
-        AND (SELECT head.event = COALESCE(max(seq), $39) AND NOT COALESCE(bool_or(object = ANY($40)), FALSE)
-            FROM event WHERE seq > $39) THEN 'open' ELSE 'shut' END, TRUE) = 'open' AS open FROM head"
+    "WHERE seq < $37 AND delivery < $38
+        AND (SELECT head.event = COALESCE(max(e.seq), $39) AND NOT COALESCE(bool_or(e.object = ANY($40)), FALSE)
+            FROM event e WHERE e.seq > $39)"
 );
 /// Not when the gate is shut: this comes after it.
 macro_rules! unless_shut {
@@ -142,6 +142,12 @@ pub(super) fn read_state(object: i64, state: Option<String>) -> ObjectState {
 /// One column of what is written.
 pub(super) fn column<'a, S, T>(rows: &'a [S], of: impl Fn(&'a S) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
+}
+
+/// The same of one that often says nothing: then it is empty, and `unnest` fills it up.
+pub(super) fn sparse<'a, S, T>(rows: &'a [S], of: impl Fn(&'a S) -> Option<T>) -> Vec<Option<T>> {
+    let column = column(rows, of);
+    if column.iter().all(Option::is_none) { Vec::new() } else { column }
 }
 
 /// A delivery as it is written: one that is superseded within its own batch says by which.
@@ -245,12 +251,12 @@ fn with_events(added: Staged, events: &[NewEvent<'_>]) -> Staged {
         .with(column(events, |new| new.body_hash.cast_signed()))
         .with(column(events, |new| new.severity.to_owned()))
         .with(column(events, |new| new.reason.to_owned()))
-        .with(column(events, |new| new.revision.map(str::to_owned)))
-        .with(column(events, |new| new.rev))
-        .with(column(events, |new| new.change.map(Change::code).map(small)))
-        .with(column(events, |new| new.hints.code().map(small)))
-        .with(column(events, |new| new.sent.map(|sent| sent.identity.cast_signed())))
-        .with(column(events, |new| new.sent.map(|sent| sent.via.join(" "))))
+        .with(sparse(events, |new| new.revision.map(str::to_owned)))
+        .with(sparse(events, |new| new.rev))
+        .with(sparse(events, |new| new.change.map(Change::code).map(small)))
+        .with(sparse(events, |new| new.hints.code().map(small)))
+        .with(sparse(events, |new| new.sent.map(|sent| sent.identity.cast_signed())))
+        .with(sparse(events, |new| new.sent.map(|sent| sent.via.join(" "))))
         .with(column(events, |new| new.body.to_vec()))
 }
 
@@ -290,10 +296,10 @@ fn with_deliveries(added: Staged, written: &[Written<'_>], now: Time) -> Staged 
         .with(column(written, |row| row.new.route))
         .with(column(written, |row| row.new.dest.0))
         .with(column(written, |row| small(row.new.kind.code())))
-        .with(column(written, |row| row.new.rollout.map(|rollout| rollout.0)))
+        .with(sparse(written, |row| row.new.rollout.map(|rollout| rollout.0)))
         .with(column(written, |row| if row.by.is_some() { 2_i16 } else { 0 }))
-        .with(column(written, |row| row.by.map(|_| now.0)))
-        .with(column(written, |row| row.by.map(superseded_by)))
+        .with(sparse(written, |row| row.by.map(|_| now.0)))
+        .with(sparse(written, |row| row.by.map(superseded_by)))
 }
 
 pub(super) fn superseded_by(delivery: i64) -> String {

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState, types::ToSql};
 
-use super::place::Database;
+use super::{APPEND_LOCK, FLUSH, place::Database};
 use crate::engine::{EngineError, Result};
 
 /// What every connection is told. Each statement must see what was there when it began, or who waited for the append lock would miss
@@ -147,6 +147,8 @@ impl Link {
     pub fn open_writing(database: &Database) -> Result<Self> {
         let mut link = Self::open(database)?;
         link.batch(WRITING)?;
+        // What each turn says, as a part of scripts, is planned once too.
+        link.batch(&format!("PREPARE append_lock AS {APPEND_LOCK}; PREPARE flush AS {FLUSH}"))?;
         Ok(link)
     }
 

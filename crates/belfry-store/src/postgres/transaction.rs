@@ -9,12 +9,11 @@ use std::{
 use belfry_core::{ConfigKey, ObjectKey, Seq, Time, plan::ObjectState};
 
 use super::{
-    CHANNEL,
+    CHANNEL, FLUSH,
     ahead::Ahead,
     flight::Flight,
     link::{Link, Staged, step},
     place::Database,
-    turn::FLUSH,
     voice::Voice,
 };
 use crate::{

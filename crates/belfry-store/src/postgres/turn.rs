@@ -9,7 +9,6 @@ use belfry_core::{Seq, limits};
 use tokio_postgres::Row;
 
 use super::{
-    APPEND_LOCK,
     ahead::Basis,
     append::read_state,
     link::{Link, Param, Staged, Step, step},
@@ -24,10 +23,12 @@ use crate::{
 const BEHIND: Duration = Duration::from_secs(1);
 /// Durable by what comes after the commit.
 const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+/// The same, and alone in appending.
+const BEGIN_LOCKED: &str = "BEGIN; SET LOCAL synchronous_commit = off; EXECUTE append_lock";
+/// The lock is let go before the flush.
+const COMMIT: &str = "COMMIT; EXECUTE flush";
 /// Where appending left off.
 const HEAD: &str = "UPDATE head SET seq = $1, event = $2, delivery = $3, bytes = greatest(0, bytes + $4)";
-/// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
-pub(super) const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
 /// What others brought, and the states of objects that are asked for: of those that are stale, or that they changed. One statement,
 /// since each takes its time under the append lock; the kind of a row comes first.
 const SINCE: &str = "WITH others AS MATERIALIZED (
@@ -147,10 +148,9 @@ impl PgWriter {
             self.asked = Default::default();
             self.learn(None, tail)?;
         }
-        let begin = format!("{BEGIN}; {APPEND_LOCK}");
         self.stage = Stage::Begun { locked: true };
         // A statement of its own: it sees what was there when the lock was taken.
-        self.learn(Some(Step::script(&begin)), tail)?;
+        self.learn(Some(Step::script(BEGIN_LOCKED)), tail)?;
         let begun = self.begun(true);
         Ok(Begun { touched: begun.touched.filter(|_| !behind), ..begun })
     }
@@ -159,7 +159,7 @@ impl PgWriter {
     pub(super) fn begin_ahead(&mut self, tail: Seq) -> Result<Begun> {
         self.stage = Stage::Ahead(Vec::new());
         // In line for the lock first: numbers are to come in the order of that line.
-        self.link()?.send(&format!("{BEGIN}; {APPEND_LOCK}"))?;
+        self.link()?.send(BEGIN_LOCKED)?;
         self.learn(None, tail)?;
         Ok(self.begun(false))
     }
@@ -211,9 +211,8 @@ impl PgWriter {
 
     /// Sends all of it, and lets it count unless it was overtaken.
     pub(super) fn commit_ahead(&mut self) -> Result<()> {
-        let commit = format!("COMMIT; {FLUSH}");
         let staged = std::mem::take(&mut self.staged);
-        let steps: Vec<Step<'_>> = staged.iter().map(Staged::step).chain([Step::script(&commit)]).collect();
+        let steps: Vec<Step<'_>> = staged.iter().map(Staged::step).chain([Step::script(COMMIT)]).collect();
         self.stage = Stage::Begun { locked: true };
         let rows = self.link()?.pipeline(&steps)?;
         self.stage = Stage::None;
@@ -224,15 +223,14 @@ impl PgWriter {
         Err(EngineError::Overtaken)
     }
 
-    /// The lock is let go before the flush, and nobody is answered before it.
+    /// Nobody is answered before the flush.
     pub(super) fn commit_begun(&mut self) -> Result<()> {
         let (head, bytes) = (self.head, self.head.bytes - self.written.bytes);
         let mut steps = Vec::new();
         if head != self.written {
             steps.push(step(HEAD, [&head.seq, &head.event, &head.delivery, &bytes]));
         }
-        let commit = format!("COMMIT; {}", if self.wrote { FLUSH } else { "" });
-        steps.push(Step::script(&commit));
+        steps.push(Step::script(if self.wrote { COMMIT } else { "COMMIT" }));
         self.pipeline(&steps)?;
         self.stage = Stage::None;
         Ok(())

@@ -25,8 +25,8 @@ use crate::{
 /// What an event takes up beside its body: its row, its deliveries, their places in indexes.
 pub(super) const ROW: i64 = 512;
 
-/// All that most batches add, in one statement, since each takes its time under the append lock. Lanes in the order of their ids, as
-/// everyone does who waits for their locks. Says whether the gate was open, without which nothing is written, and which destinations got
+/// All that most batches add, in one statement, since each takes its time under the append lock. Lanes come in the order of their ids, as
+/// they do with everyone who waits for their locks. Says whether the gate was open, without which nothing is written, and which destinations got
 /// work that is due and not in flight.
 macro_rules! add {
     ($gate:literal) => {
@@ -44,7 +44,7 @@ macro_rules! add {
     lanes AS (
         INSERT INTO lane(id, dest, kind, due, tail)
         SELECT id, dest, 0, due, tail FROM unnest($17::INT8[], $18::INT8[], $19::INT8[], $20::INT8[]) new(id, dest, due, tail)
-        WHERE (SELECT open FROM gate) ORDER BY id
+        WHERE (SELECT open FROM gate)
         ON CONFLICT(id) DO UPDATE SET tail = excluded.tail, due = COALESCE(lane.due, excluded.due)
         RETURNING dest, due, owner),
     deliveries AS (
@@ -52,9 +52,8 @@ macro_rules! add {
         SELECT unnest($22::INT8[]), unnest($23::INT8[]), unnest($24::INT8[]), unnest($25::INT8[]), unnest($26::INT8[]),
             unnest($27::INT8[]), unnest($28::INT2[]), unnest($29::INT8[]), unnest($30::INT2[]), unnest($31::INT8[]),
             unnest($32::TEXT[]) WHERE (SELECT open FROM gate))
-    SELECT passed.open, woken.dest
-    FROM (SELECT COALESCE((SELECT open FROM gate), set_config('belfry.gate', 'shut', TRUE) IS NULL) AS open) passed
-    LEFT JOIN (SELECT DISTINCT dest FROM lanes WHERE due <= $21 AND owner IS NULL) woken ON TRUE")
+    SELECT COALESCE((SELECT open FROM gate), set_config('belfry.gate', 'shut', TRUE) IS NULL),
+        (SELECT array_agg(dest) FROM lanes WHERE due <= $21 AND owner IS NULL)")
     };
 }
 const ADD: &str = add!("");
@@ -268,7 +267,7 @@ fn with_states(added: Staged, states: &BTreeMap<i64, Arc<ObjectState>>) -> Resul
 }
 
 fn with_lanes(added: Staged, deliveries: &[&NewDelivery], now: Time) -> Staged {
-    // What a lane is due at is what the first that comes into it says.
+    // In the order in which their rows are locked. What a lane is due at is what the first that comes into it says.
     let mut lanes: BTreeMap<LaneId, (DestId, i64, i64)> = BTreeMap::new();
     for new in deliveries {
         // Due now, though it was decided on a little later than the batch began.

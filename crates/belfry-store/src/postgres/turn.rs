@@ -205,7 +205,8 @@ impl PgWriter {
     /// Takes in what adding said. Whether it was let through.
     fn take_added(&mut self, answers: &[Vec<Row>]) -> bool {
         let rows = || answers.iter().flatten();
-        self.added.woken.extend(rows().filter_map(|row| row.get::<_, Option<i64>>(1)).map(DestId));
+        let woken = rows().filter_map(|row| row.get::<_, Option<Vec<i64>>>(1)).flatten().map(DestId);
+        self.added.woken.extend(woken);
         rows().all(|row| row.get(0))
     }
 

@@ -1,6 +1,8 @@
 //! A bounded map that forgets what hasn't been asked for lately.
 
-use std::{borrow::Borrow, collections::HashMap, hash::Hash, mem};
+use std::{borrow::Borrow, hash::Hash, mem};
+
+use foldhash::{HashMap, HashMapExt as _};
 
 /// Two generations: what is used moves to the young one; when that is half the bound, the old one is dropped.
 #[derive(Debug)]

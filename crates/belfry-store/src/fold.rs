@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{HashSet, hash_map::Entry},
     sync::{Arc, LazyLock},
 };
 
@@ -12,6 +12,7 @@ use belfry_core::{
     plan::{Candidate, ObjectState, Origin, Plan, RouteRef, Seen, Stored, observe, plan},
     rollout::Hints,
 };
+use foldhash::HashMap;
 
 use crate::{
     cache::Cache,
@@ -229,7 +230,7 @@ impl<'a> Folded<'a> {
     fn load(&mut self, memory: &mut Memory, engine: &mut dyn Writer, inputs: &[Input<'a>]) -> Result<()> {
         let (mut objects, mut stale, mut configs) = (Vec::new(), Vec::new(), Vec::new());
         for key in inputs.iter().flat_map(|input| input.objects()) {
-            if !self.objects.contains_key(key) {
+            if let Entry::Vacant(place) = self.objects.entry(key) {
                 let known = memory.objects.get(key).cloned();
                 match &known {
                     None => objects.push(key),
@@ -237,16 +238,16 @@ impl<'a> Folded<'a> {
                     Some(_) => {}
                 }
                 // What isn't known yet is replaced below; until then its place says that it was asked for.
-                self.objects.insert(key, known.unwrap_or(ObjectRow { id: 0, state: Default::default() }));
+                place.insert(known.unwrap_or(ObjectRow { id: 0, state: Default::default() }));
             }
         }
         for key in inputs.iter().flat_map(|input| input.configs()) {
-            if !self.configs.contains_key(key) {
+            if let Entry::Vacant(place) = self.configs.entry(key) {
                 let known = memory.configs.get(key).copied();
                 if known.is_none() {
                     configs.push(key);
                 }
-                self.configs.insert(key, known.unwrap_or(0));
+                place.insert(known.unwrap_or(0));
             }
         }
         if !objects.is_empty() {

@@ -1,11 +1,9 @@
 //! The window for repeats: which event was the last under a repeat key, and the last with a body.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use belfry_core::{Seq, plan::Seen};
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::engine::{Remembered, RememberedHook};
 

@@ -39,6 +39,11 @@ pub enum Unanswered {
     /// There are too many waits.
     #[error("too many waits at a time")]
     Full,
+    /// What goes to the revision is more than an answer counts, and a part of it is no answer.
+    #[error(
+        "more than {MEMBERS} objects go to this revision, or have more than {READ} rollouts: name the objects, or a cluster"
+    )]
+    TooWide,
 }
 
 /// Objects that one answer counts at most.
@@ -162,7 +167,7 @@ impl ExpectedSet<'_> {
                 rollouts.insert(object.clone(), None);
             }
         }
-        let mut found = self.look_up(rollouts.into_iter().take(MEMBERS)).await?;
+        let mut found = self.look_up(rollouts.into_iter()).await?;
         let elsewhere = |it: &&Found| self.configuration.watched() != Some(it.object.cluster.as_str());
         let mut previous: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for it in found.iter().filter(elsewhere) {
@@ -209,14 +214,23 @@ impl ExpectedSet<'_> {
     ) -> Result<Vec<RolloutRow>, Unanswered> {
         let revision = Some(revision.to_owned());
         let mut query = RolloutQuery { object, revision, ..RolloutQuery::default() };
-        let (mut rows, mut read) = (Vec::new(), 0);
+        let (mut rows, mut read, mut objects) = (Vec::new(), 0, HashSet::new());
         loop {
             let page = self.store.rollouts(query.clone()).await?;
             read += page.items.len();
-            rows.extend(page.items.into_iter().filter(|row| wanted(&row.object)));
+            for row in page.items.into_iter().filter(|row| wanted(&row.object)) {
+                // Only the newest of an object counts, and only what the asker may see.
+                if !objects.contains(&row.object) && (self.sees)(&row.object).await.map_err(Unanswered::Permission)? {
+                    objects.insert(row.object.clone());
+                    rows.push(row);
+                }
+            }
             query.cursor = page.next;
-            if query.cursor.is_none() || rows.len() >= MEMBERS || read >= READ {
-                return Ok(rows);
+            match query.cursor {
+                _ if rows.len() > MEMBERS => return Err(Unanswered::TooWide),
+                None => return Ok(rows),
+                Some(_) if read >= READ => return Err(Unanswered::TooWide),
+                Some(_) => {}
             }
         }
     }
@@ -246,6 +260,9 @@ impl ExpectedSet<'_> {
             if (self.sees)(&object).await.map_err(Unanswered::Permission)? {
                 seen.push((object, rollout));
             }
+        }
+        if seen.len() > MEMBERS {
+            return Err(Unanswered::TooWide);
         }
         let states = self.store.object_states(seen.iter().map(|(object, _)| object.clone()).collect()).await?;
         let found = seen.into_iter().zip(states);
@@ -278,9 +295,6 @@ impl ExpectedSet<'_> {
         found: &mut Vec<Found>,
     ) -> Result<(), Unanswered> {
         for (revision, clusters) in previous {
-            if found.len() >= MEMBERS {
-                break;
-            }
             // All of them at once: a commit goes to many clusters.
             let cluster = clusters.first().filter(|_| clusters.len() == 1).cloned();
             let known: HashSet<&ObjectKey> = found.iter().map(|found| &found.object).collect();
@@ -289,12 +303,14 @@ impl ExpectedSet<'_> {
             };
             let rows = self.rollouts(ObjectFilter { cluster, ..ObjectFilter::default() }, &revision, wanted).await?;
             let others: BTreeSet<&ObjectKey> = rows.iter().map(|row| &*row.object).collect();
-            let room = MEMBERS - found.len();
             let others = others.into_iter().map(|object| (object.clone(), None)).collect::<Vec<_>>();
             let stayed = |it: &Found| {
                 it.state.rollouts.current().is_some_and(|current| revision::same(&current.revision, &revision))
             };
-            found.extend(self.look_up(others.into_iter()).await?.into_iter().filter(stayed).take(room));
+            found.extend(self.look_up(others.into_iter()).await?.into_iter().filter(stayed));
+            if found.len() > MEMBERS {
+                return Err(Unanswered::TooWide);
+            }
         }
         found.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(())

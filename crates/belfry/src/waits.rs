@@ -229,6 +229,10 @@ impl Waiting {
             match self.look(sees).await {
                 Ok(answer) if last != Some(&answer) => return Arc::new(answer),
                 Ok(_) => {}
+                Err(error @ Unanswered::TooWide) => {
+                    tracing::warn!(%error, revision = self.waiter.question.revision, "a wait can't be answered");
+                    self.look_at = Some(now().after(LOOK_AROUND));
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a wait can't be answered now");
                     self.look_at = Some(now().after(AGAIN));

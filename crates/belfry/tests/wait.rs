@@ -163,6 +163,25 @@ async fn it_waits_for_others_of_the_clusters_that_the_commit_came_to() {
     assert_eq!(progress().await, "succeeded: all 4 objects are live");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_what_goes_to_a_revision_is_no_answer() {
+    let belfry = Belfry::start("", &[]).await;
+    let flux = Controller::of(&belfry);
+    for chunk in (0..2_000).collect::<Vec<_>>().chunks(100) {
+        let names: Vec<String> = chunk.iter().map(|n| format!("app-{n}")).collect();
+        join_all(names.iter().map(|name| flux.says(name, "ReconciliationSucceeded", A))).await;
+    }
+    assert_eq!(verdict(&belfry, "revision=a000000&timeout=0s").await, "succeeded: all 2000 objects are live");
+    flux.says("web", "HealthCheckFailed", A).await;
+    let url = format!("{}/api/v1/wait?revision=a000000&timeout=0s", belfry.api);
+    let answer = patient().get(url).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("more than 2000 objects go to this revision"), "{text}");
+    let named = verdict(&belfry, "revision=a000000&timeout=0s&object=Kustomization/apps/app-7").await;
+    assert!(named.starts_with("succeeded: Kustomization/apps/app-7 is live"), "{named}");
+}
+
 /// Waits until so many wait.
 async fn waits(belfry: &Belfry, count: usize) {
     until("the wait to have begun", PATIENCE, async || {

@@ -128,7 +128,11 @@ async fn forbid(waits: &Waits, caller: &Caller, question: &Question, selector: &
 }
 
 fn problem(error: Unanswered) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    let status = match error {
+        Unanswered::TooWide => StatusCode::BAD_REQUEST,
+        Unanswered::Store(_) | Unanswered::Permission(_) | Unanswered::Full => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Problem::new(status, error.to_string())
 }
 
 /// Everything there is to tell, up to the verdict, or to the end of the time. Ends without one when the process stops.

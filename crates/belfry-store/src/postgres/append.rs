@@ -29,10 +29,10 @@ pub(super) const ROW: i64 = 512;
 /// they do with everyone who waits for their locks. Says whether the gate was open, without which nothing is written, and which destinations got
 /// work that is due and not in flight.
 macro_rules! add {
-    ($gate:literal) => {
+    ($condition:literal) => {
         concat!("WITH gate AS (
         UPDATE head SET seq = greatest(seq, $33), event = greatest(event, $34), delivery = greatest(delivery, $35), bytes = bytes + $36
-        ", $gate, " RETURNING TRUE AS open),
+        ", $condition, " RETURNING TRUE AS open),
     events AS (
         INSERT INTO event(seq, object, origin, dedupe, body_hash, severity, reason, revision, rev, change, hints, ident, via, body)
         SELECT unnest($1::INT8[]), unnest($2::INT8[]), unnest($3::INT2[]), unnest($4::INT8[]), unnest($5::INT8[]),

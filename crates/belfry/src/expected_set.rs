@@ -160,14 +160,16 @@ impl ExpectedSet<'_> {
             rollouts.entry((*row.object).clone()).or_insert(Some(row));
         }
         for object in self.expected() {
-            rollouts.entry(object).or_insert(None);
+            if !rollouts.contains_key(&object) && self.may_see(&object).await? {
+                rollouts.insert(object, None);
+            }
         }
         for object in &self.named {
-            if !rollouts.keys().any(|known| is_called(known, object)) {
+            if !rollouts.keys().any(|known| is_called(known, object)) && self.may_see(object).await? {
                 rollouts.insert(object.clone(), None);
             }
         }
-        let mut found = self.look_up(rollouts.into_iter()).await?;
+        let mut found = self.look_up(rollouts).await?;
         let elsewhere = |it: &&Found| self.configuration.watched() != Some(it.object.cluster.as_str());
         let mut previous: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for it in found.iter().filter(elsewhere) {
@@ -190,7 +192,11 @@ impl ExpectedSet<'_> {
             && (self.is_named(object) || self.selects.is_some_and(|selects| selects(object)))
     }
 
-    /// The rollouts of the revision that count, newest first.
+    async fn may_see(&self, object: &ObjectKey) -> Result<bool, Unanswered> {
+        (self.sees)(object).await.map_err(Unanswered::Permission)
+    }
+
+    /// The newest rollout of the revision of each object that counts.
     async fn seen(&self) -> Result<Vec<RolloutRow>, Unanswered> {
         let cluster = || self.cluster.map(str::to_owned);
         if self.selects.is_some() {
@@ -206,6 +212,7 @@ impl ExpectedSet<'_> {
         Ok(rows)
     }
 
+    /// Of each object that is wanted and may be seen the newest rollout of a revision.
     async fn rollouts(
         &self,
         object: ObjectFilter,
@@ -219,18 +226,16 @@ impl ExpectedSet<'_> {
             let page = self.store.rollouts(query.clone()).await?;
             read += page.items.len();
             for row in page.items.into_iter().filter(|row| wanted(&row.object)) {
-                // Only the newest of an object counts, and only what the asker may see.
-                if !objects.contains(&row.object) && (self.sees)(&row.object).await.map_err(Unanswered::Permission)? {
-                    objects.insert(row.object.clone());
+                if objects.insert(row.object.clone()) && self.may_see(&row.object).await? {
                     rows.push(row);
                 }
             }
             query.cursor = page.next;
-            match query.cursor {
-                _ if rows.len() > MEMBERS => return Err(Unanswered::TooWide),
-                None => return Ok(rows),
-                Some(_) if read >= READ => return Err(Unanswered::TooWide),
-                Some(_) => {}
+            if rows.len() > MEMBERS || (query.cursor.is_some() && read >= READ) {
+                return Err(Unanswered::TooWide);
+            }
+            if query.cursor.is_none() {
+                return Ok(rows);
             }
         }
     }
@@ -250,22 +255,13 @@ impl ExpectedSet<'_> {
         })
     }
 
-    /// What is known of objects, if they may be seen and are worth to wait for.
-    async fn look_up(
-        &self,
-        objects: impl Iterator<Item = (ObjectKey, Option<RolloutRow>)>,
-    ) -> Result<Vec<Found>, Unanswered> {
-        let mut seen = Vec::new();
-        for (object, rollout) in objects {
-            if (self.sees)(&object).await.map_err(Unanswered::Permission)? {
-                seen.push((object, rollout));
-            }
-        }
-        if seen.len() > MEMBERS {
+    /// What is known of objects, if they are worth to wait for.
+    async fn look_up(&self, objects: BTreeMap<ObjectKey, Option<RolloutRow>>) -> Result<Vec<Found>, Unanswered> {
+        if objects.len() > MEMBERS {
             return Err(Unanswered::TooWide);
         }
-        let states = self.store.object_states(seen.iter().map(|(object, _)| object.clone()).collect()).await?;
-        let found = seen.into_iter().zip(states);
+        let states = self.store.object_states(objects.keys().cloned().collect()).await?;
+        let found = objects.into_iter().zip(states);
         Ok(found
             .filter_map(|((object, rollout), state)| self.found(object, rollout, state.unwrap_or_default()))
             .collect())
@@ -302,12 +298,11 @@ impl ExpectedSet<'_> {
                 clusters.contains(&object.cluster) && !known.contains(object) && self.counts(object)
             };
             let rows = self.rollouts(ObjectFilter { cluster, ..ObjectFilter::default() }, &revision, wanted).await?;
-            let others: BTreeSet<&ObjectKey> = rows.iter().map(|row| &*row.object).collect();
-            let others = others.into_iter().map(|object| (object.clone(), None)).collect::<Vec<_>>();
+            let others = rows.iter().map(|row| ((*row.object).clone(), None)).collect();
             let stayed = |it: &Found| {
                 it.state.rollouts.current().is_some_and(|current| revision::same(&current.revision, &revision))
             };
-            found.extend(self.look_up(others.into_iter()).await?.into_iter().filter(stayed));
+            found.extend(self.look_up(others).await?.into_iter().filter(stayed));
             if found.len() > MEMBERS {
                 return Err(Unanswered::TooWide);
             }

@@ -231,7 +231,8 @@ impl Waiting {
                 Ok(_) => {}
                 Err(error @ Unanswered::TooWide) => {
                     tracing::warn!(%error, revision = self.waiter.question.revision, "a wait can't be answered");
-                    self.look_at = Some(now().after(LOOK_AROUND));
+                    // What comes only makes it wider.
+                    tokio::time::sleep(LOOK_AROUND).await;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a wait can't be answered now");

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState, types::ToSql};
 
-use super::{APPEND_LOCK, FLUSH, place::Database};
+use super::{APPEND_LOCK, place::Database};
 use crate::engine::{EngineError, Result};
 
 /// What every connection is told. Each statement must see what was there when it began, or who waited for the append lock would miss
@@ -22,6 +22,8 @@ const SESSION: &str = "SET jit = off; SET client_min_messages = warning; SET tim
 /// planned once, and not by reading a table as a whole because the planner takes it for small, of which it may know nothing yet, nor by a
 /// bitmap, which takes longer to set up than to read what little there is.
 const WRITING: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off";
+/// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
+const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
 /// How long an answer may take; a little more than the server gives itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -144,11 +146,11 @@ impl Link {
         Ok(Self { runtime: Some(runtime), line, beside: None, heard, patience: PATIENCE, broken: false })
     }
 
-    /// One for writing.
+    /// One for writing. It knows `EXECUTE append_lock` and `EXECUTE flush`.
     pub fn open_writing(database: &Database) -> Result<Self> {
         let mut link = Self::open(database)?;
         link.batch(WRITING)?;
-        // What each turn says, as a part of scripts, is planned once too.
+        // What scripts say in each turn is planned once too.
         link.batch(&format!("PREPARE append_lock AS {APPEND_LOCK}; PREPARE flush AS {FLUSH}"))?;
         Ok(link)
     }

@@ -47,8 +47,6 @@ const CHANNEL: &str = "belfry";
 /// The append lock: whoever holds it is alone in changing events, states and deliveries. Not the lock of a row: for that one
 /// waits in two steps, and then looks at the row anew.
 const APPEND_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('belfry append'), hashtext(current_schema()))";
-/// Written to make sure that all before it is on disk; leaves nothing behind but itself in the log.
-const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'belfry', '')";
 
 /// Opens the database, and brings it to the schema of this version.
 pub(crate) fn open(database: &Database, options: &Options) -> Result<(PgWriter, PgReader), OpenError> {

@@ -10,7 +10,7 @@ use belfry_core::{
 use tokio_postgres::Row;
 
 use super::{
-    append::{column, read_state, small, unless_shut},
+    append::{column, read_state, small, sparse, unless_shut},
     filter::{Where, objects, page_size, text},
     link::{Link, Staged},
     names::Known,
@@ -64,20 +64,20 @@ impl PgWriter {
             .with(revs)
             .with(digests)
             .with(column(&rows, |row| row.2.revision.clone()))
-            .with(column(&rows, |row| row.2.origin_revision.clone()))
-            .with(column(&rows, |row| row.2.commit.clone()))
-            .with(column(&rows, |row| row.2.token.clone()))
-            .with(column(&rows, |row| row.2.oci_digest.clone()))
+            .with(sparse(&rows, |row| row.2.origin_revision.clone()))
+            .with(sparse(&rows, |row| row.2.commit.clone()))
+            .with(sparse(&rows, |row| row.2.token.clone()))
+            .with(sparse(&rows, |row| row.2.oci_digest.clone()))
             .with(column(&rows, |row| small(row.2.state.code())))
             .with(column(&rows, |row| row.2.started.0))
-            .with(column(&rows, |row| row.2.finished.map(|at| at.0)))
-            .with(column(&rows, |row| row.2.first_success.map(|at| at.0)))
+            .with(sparse(&rows, |row| row.2.finished.map(|at| at.0)))
+            .with(sparse(&rows, |row| row.2.first_success.map(|at| at.0)))
             .with(column(&rows, |row| i64::from(row.2.attempts)))
             .with(column(&rows, |row| row.2.reason.clone()))
             .with(column(&rows, |row| row.2.message.clone()))
-            .with(column(&rows, |row| next(row).map(|next| next.id.0)))
-            .with(column(&rows, |row| next(row).map(|next| next.revision)))
-            .with(column(&rows, |row| next(row).and_then(|next| next.commit)))
+            .with(sparse(&rows, |row| next(row).map(|next| next.id.0)))
+            .with(sparse(&rows, |row| next(row).map(|next| next.revision)))
+            .with(sparse(&rows, |row| next(row).and_then(|next| next.commit)))
             .with(column(&rows, |row| row.2.last_event.0));
         self.stage(written);
     }

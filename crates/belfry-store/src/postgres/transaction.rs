@@ -9,7 +9,7 @@ use std::{
 use belfry_core::{ConfigKey, ObjectKey, Seq, Time, plan::ObjectState};
 
 use super::{
-    CHANNEL, FLUSH,
+    CHANNEL,
     ahead::Ahead,
     flight::Flight,
     link::{Link, Staged, step},
@@ -289,7 +289,7 @@ impl Writer for PgWriter {
         if self.link.is_none() {
             self.link = Some(Link::open_writing(&self.database)?);
         }
-        self.link()?.query(FLUSH, &[]).map(drop)
+        self.link()?.batch("EXECUTE flush")
     }
 
     /// What is in flight is given back: whoever takes it next knows that an attempt may have been under way.
